@@ -1,0 +1,294 @@
+"""The nouns: what travels between the stations of the road. Frozen: made by one station, never changed by the next.
+
+upload -> Frame -> Observation -> stage 1 -> TrackedSequence -> stage 2 -> TrackedSequence -> HeadMesh + codes -> artifacts
+
+Frames of reference (docs/conventions.md): *image* pixels, (x, y) with pixel centres at .5; *camera* OpenCV axes: x right, y down,
+z forward; *world* what `w2c` maps from: for one fixed camera the camera's own frame; *posed* head-centred, with expression,
+x = subject's left, y up, z out of the face; *canonical* the same person's neutral head with slightly open mouth.
+Lengths of world, posed and canonical are head units: 1 = 250 mm.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from fractions import Fraction
+from typing import Callable, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+MM_PER_UNIT = 250.0
+"""Millimetres in one head unit (the NPHM convention: FLAME metres times 4)."""
+
+
+class Stage(str, Enum):
+    """The stations a job passes, in order; the public names of progress reports."""
+
+    DECODING = "decoding"
+    PREPROCESSING = "preprocessing"
+    STAGE1 = "stage1"
+    STAGE2 = "stage2"
+    MESHING = "meshing"
+    EXPORTING = "exporting"
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One sign of life from a running stage."""
+
+    stage: Stage
+    step: int
+    total: int
+    """Steps of this stage, done and planned; 0 <= step <= total."""
+    frames_done: int = 0
+    frames_total: int = 0
+    message: str = ""
+
+
+OnStep = Callable[[StepReport], None]
+"""Called at least once a second of work. It may raise (a cancel does): nothing in the core swallows that."""
+
+
+def ignore_steps(report: StepReport) -> None:
+    """The `OnStep` of a caller who does not want to know."""
+
+
+class StopReason(str, Enum):
+    """Why an optimisation ended, as a sentence."""
+
+    CONVERGED = "the loss no longer fell"
+    STEP_BUDGET = "all planned steps were made"
+    TIME_BUDGET = "the time budget was used up"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded picture of the clip, upright (display matrix and EXIF orientation already applied)."""
+
+    rgb: UInt8[np.ndarray, "height width 3"]
+    """sRGB."""
+    frame_index: int
+    """Position in the *decoded* clip, counted from 0 over all its pictures, also those that were not selected."""
+    timestamp_s: float
+    """Presentation time from the container, relative to the clip's first picture; never index / fps."""
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What the file says of itself and what decoding counted."""
+
+    media_type: str
+    """`video/mp4`, `image/png`, ...: from the content."""
+    is_video: bool
+    width: int
+    height: int
+    """Pixels of the upright picture."""
+    frames: int | None
+    """Pictures in the clip; None while unknown (a container that does not say and was not decoded yet)."""
+    fps: Fraction | None
+    """Nominal rate; information only."""
+    duration_s: float | None
+    rotation: int
+    """Degrees, of {0, 90, 180, 270}, counter-clockwise turn that was applied to make it upright."""
+    focal_35mm: float | None = None
+    """EXIF 35 mm-equivalent focal length, if the file has it."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The selected frames of one input, in time order."""
+
+    frames: tuple[Frame, ...]
+    info: MediaInfo
+    warnings: tuple[str, ...] = ()
+    """Sentences for the user: a damaged tail, frames left out and by which rule."""
+
+
+class CameraSource(str, Enum):
+    GIVEN = "given"
+    EXIF = "exif"
+    ESTIMATED = "estimated"
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """Pinhole camera of one image size, pixels; pixel centres at .5, so the image spans [0, width] x [0, height].
+
+    `distortion` (k1, k2, p1, p2, k3) is the Brown-Conrady model of OpenCV; preprocessing removes it before anything else sees pixels.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+    distortion: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
+
+    def matrix(self) -> Float[np.ndarray, "3 3"]:
+        """K, such that pixel ~ K @ x_camera."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+    def cropped(self, left: float, top: float, scale: float, width: int, height: int) -> "Intrinsics":
+        """The same camera for the crop that starts at (left, top) and is then resized by `scale`."""
+        return Intrinsics(
+            self.fx * scale, self.fy * scale, (self.cx - left) * scale, (self.cy - top) * scale, width, height
+        )
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Where a crop lies in the upright original: x_original = x_crop / scale + left, y alike (pixels)."""
+
+    left: float
+    top: float
+    scale: float
+    width: int
+    height: int
+    """Size of the crop after resizing."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All that the tracker may know about one frame. Made by preprocessing, never changed after.
+
+    All image arrays and pixel coordinates are those of one square crop, the same size for every frame of a clip.
+    """
+
+    frame_index: int
+    timestamp_s: float
+    rgb: Float[Tensor, "height width 3"]
+    """Cropped sRGB in [0, 1]; the decoder's own [-1, 1] stays inside model/. Undistorted. Outside the original: black."""
+    valid: Bool[Tensor, "height width"]
+    """False where the crop reaches over the border of the original picture."""
+    skin: Bool[Tensor, "height width"]
+    """Face, ears and neck skin that is surely visible: opacity should be 1 and colour counts."""
+    foreground: Bool[Tensor, "height width"]
+    """Person: skin, hair, neck, clothes. Outside it opacity should be 0; hair is inside it and outside `skin`."""
+    inner_mouth: Bool[Tensor, "height width"]
+    """Between the lips: teeth, tongue, cavity."""
+    landmarks_px: Float[Tensor, "68 2"]
+    """iBUG-68, (x, y) in crop pixels."""
+    dense_landmarks_px: Float[Tensor, "478 2"]
+    """MediaPipe face-mesh points in crop pixels; 468..477 are the irises."""
+    dense_confidence: Float[Tensor, "478"]
+    """0 (ignore) .. 1; lower at large yaw on the far side, outside the image, and where the temporal residual is large."""
+    intrinsics: Intrinsics
+    """K of this crop, square pixels of this crop."""
+    crop: Crop
+    quality: "FrameQuality"
+
+
+@dataclass(frozen=True)
+class FrameQuality:
+    """How far one frame can be trusted, all from the picture alone."""
+
+    sharpness: float
+    """0..1, relative to the clip's sharpest face."""
+    yaw_deg: float
+    """Turn of the head about its vertical axis; positive: towards the subject's left."""
+    face_px: float
+    """Height of the face in original pixels."""
+    in_view: float
+    """Share of the dense landmarks inside the picture, 0..1."""
+
+
+@dataclass(frozen=True)
+class ObservedClip:
+    """What preprocessing found in a clip."""
+
+    observations: tuple[Observation, ...]
+    """Only frames with a face, in time order."""
+    intrinsics: Intrinsics
+    """Of the upright original picture."""
+    camera_source: CameraSource
+    focal_uncertainty: float
+    """One standard deviation of log(focal): 0 for a given camera, about 0.3 for a guess."""
+    missed_frames: tuple[int, ...]
+    """frame_index of the selected frames in which no (usable) face was found."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class IdentityCode:
+    """One person. Flat, as the published code stores them: [global, 65 local parts, 1 free part]."""
+
+    z_geo: Float[Tensor, "d_geo"]
+    z_app: Float[Tensor, "d_app"]
+
+
+@dataclass(frozen=True)
+class HeadPose:
+    """x_posed = scale * R @ x_world + t, this direction only; `inverse` is the other. One row per frame, one scale."""
+
+    rotation: Float[Tensor, "frames 3 3"]
+    translation: Float[Tensor, "frames 3"]
+    """Head units."""
+    scale: Float[Tensor, ""]
+
+    def to_posed(self, x_world: Float[Tensor, "frames points 3"]) -> Float[Tensor, "frames points 3"]:
+        """World points of every frame, in that frame's posed head space."""
+        return self.scale * x_world @ self.rotation.transpose(-1, -2) + self.translation[:, None]
+
+    def to_world(self, x_posed: Float[Tensor, "frames points 3"]) -> Float[Tensor, "frames points 3"]:
+        """The inverse of `to_posed`."""
+        return (x_posed - self.translation[:, None]) @ self.rotation / self.scale
+
+
+@dataclass(frozen=True)
+class FrameFit:
+    """How well one frame was explained; the figures the manifest shows."""
+
+    landmark_error_px: float
+    """Mean distance of the confident dense landmarks, in original pixels."""
+    silhouette_iou: float
+    """Rendered opacity against the skin mask, inside the region where the mask is sure."""
+    photometric_error: float
+    """Mean absolute sRGB difference on skin, 0..1."""
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class TrackedSequence:
+    """One person through one clip: what stage 1 hands to stage 2 and stage 2 to meshing."""
+
+    identity: IdentityCode
+    z_exp: Float[Tensor, "frames d_exp"]
+    poses: HeadPose
+    light: Float[Tensor, "9 3"]
+    """Order-2 spherical harmonics of the irradiance, camera frame; one for the clip."""
+    intrinsics: Intrinsics
+    """Of the upright original; tracking may have refined the focal length when it was only estimated."""
+    camera_source: CameraSource
+    focal_uncertainty: float
+    frame_index: tuple[int, ...]
+    timestamp_s: tuple[float, ...]
+    fits: tuple[FrameFit, ...]
+    stop: StopReason
+    stage: Stage
+    """The stage that made it."""
+    history: dict[str, list[float]] = field(default_factory=dict)
+    """Loss terms per step, for the manifest and for plots."""
+
+
+@dataclass(frozen=True)
+class HeadMesh:
+    """A triangle mesh. Which frame its vertices live in is said by whoever returns it."""
+
+    vertices: Float[np.ndarray, "vertices 3"]
+    faces: Int[np.ndarray, "faces 3"]
+    """Counter-clockwise seen from outside."""
+    colours: UInt8[np.ndarray, "vertices 3"] | None = None
+    """sRGB albedo."""
+
+
+class SdfField(Protocol):
+    """A signed distance, negative inside; what rendering and meshing know of a network."""
+
+    def __call__(self, x: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]: ...
+
+
+class ColourField(Protocol):
+    """An sRGB albedo in [0, 1]."""
+
+    def __call__(self, x: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]: ...
