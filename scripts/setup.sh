@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Makes the private environment: setup.sh VENV EXTRAS [more pip arguments]. Idempotent. Called by `make setup`.
+set -euo pipefail
+venv=$1 extras=$2
+shift 2
+
+say() { printf '%s\n' "$*" >&2; }
+fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; }
+
+# 1. A Python that mediapipe has wheels for.
+if [ ! -x "$venv/bin/python" ] || ! fits "$venv/bin/python"; then
+  python=
+  for candidate in ${PYTHON:-} python3.11 python3.12 python3 python; do
+    if command -v "$candidate" >/dev/null && fits "$candidate"; then python=$candidate; break; fi
+  done
+  if [ -z "$python" ]; then
+    say "setup: Python 3.11 or 3.12 is needed and none was found."
+    say "       Debian, Ubuntu: apt-get install python3.11 python3.11-venv; or name one: make setup PYTHON=/path/to/python3.11"
+    exit 1
+  fi
+  if ! "$python" -m venv --clear "$venv"; then
+    say "setup: $python cannot make a virtual environment. Debian, Ubuntu: apt-get install python3-venv"
+    exit 1
+  fi
+fi
+
+# 2. The packages, at the versions of constraints.txt.
+say "setup: installing the pinned packages into $venv (about 530 MB are downloaded the first time) ..."
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$@" -e ".[$extras]"
+
+# 3. Two system libraries that OpenCV loads; a slim image has neither.
+works() { "$venv/bin/python" -c 'import cv2' 2>/dev/null; }
+if ! works; then
+  as_root=
+  if [ "$(id -u)" -ne 0 ]; then as_root="sudo -n"; fi
+  say "setup: OpenCV needs the system libraries libGL.so.1 and libgthread-2.0.so.0; trying to install them ..."
+  if command -v apt-get >/dev/null && { [ -z "$as_root" ] || $as_root true 2>/dev/null; }; then
+    $as_root apt-get update -qq
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends libgl1 libglib2.0-0 >&2
+  fi
+  if ! works; then
+    say "setup: OpenCV still cannot be imported:"
+    "$venv/bin/python" -c 'import cv2' 2>&1 | tail -n 1 >&2 || true
+    say "       Debian, Ubuntu: apt-get install libgl1 libglib2.0-0.  Fedora: dnf install mesa-libGL glib2.  Then: make setup"
+    exit 1
+  fi
+fi
+say "setup: ready. Next: make demo"
