@@ -1,0 +1,59 @@
+"""The state of record: orders, leases, events, artifacts. No torch, no Celery; the service's one door into worker/."""
+
+from worker.ledger.errors import (
+    Cancelled,
+    IdempotencyConflict,
+    IllegalTransition,
+    InvalidCursor,
+    JobDeleted,
+    JobNotFound,
+    LeaseLost,
+    LedgerError,
+    UnsealedArtifact,
+)
+from worker.ledger.failure import Failure, failure_of
+from worker.ledger.ids import new_id, new_job_id
+from worker.ledger.lease import Lease
+from worker.ledger.ledger import RECONSTRUCT, Ledger, request_digest
+from worker.ledger.options import ReconstructionOptions
+from worker.ledger.order import Order
+from worker.ledger.records import Artifact, Counts, Deletion, Event, InputFacts, Job, Page, WorkerSeen
+from worker.ledger.states import ACTIVE, TERMINAL, TRANSITIONS, State
+from worker.ledger.storage import LocalStorage, Removed, Storage
+
+__all__ = [
+    "ACTIVE",
+    "RECONSTRUCT",
+    "TERMINAL",
+    "TRANSITIONS",
+    "Artifact",
+    "Cancelled",
+    "Counts",
+    "Deletion",
+    "Event",
+    "Failure",
+    "IdempotencyConflict",
+    "IllegalTransition",
+    "InputFacts",
+    "InvalidCursor",
+    "Job",
+    "JobDeleted",
+    "JobNotFound",
+    "Lease",
+    "LeaseLost",
+    "Ledger",
+    "LedgerError",
+    "LocalStorage",
+    "Order",
+    "Page",
+    "ReconstructionOptions",
+    "Removed",
+    "State",
+    "Storage",
+    "UnsealedArtifact",
+    "WorkerSeen",
+    "failure_of",
+    "new_id",
+    "new_job_id",
+    "request_digest",
+]

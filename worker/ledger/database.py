@@ -1,0 +1,93 @@
+"""One engine per process: SQLite in WAL mode with synchronous=FULL, or PostgreSQL by URL; schema by migrations."""
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+WRITE = "mononphm_write"
+"""Execution option of a connection that will write: SQLite then takes its one write lock at BEGIN, not half-way."""
+
+BUSY_TIMEOUT_S = 30.0
+_MIGRATION_LOCK = 0x6D6F6E6F  # any constant: processes that migrate the same PostgreSQL meet here
+
+
+def default_url(data_dir: Path) -> str:
+    """The embedded default: one file in the data directory."""
+    return f"sqlite:///{data_dir.absolute() / 'ledger.sqlite3'}"
+
+
+def make_engine(url: str) -> sa.Engine:
+    """An engine that is safe for threads and for several processes; call it after any fork, never before."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return sa.create_engine(parsed, pool_pre_ping=True)
+    if not parsed.database or parsed.database == ":memory:":
+        raise ValueError("the ledger needs a database file: several processes share it")
+    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:  # the switch to WAL ignores the busy timeout when two processes race for it
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA secure_delete=ON")  # a deleted job's facts leave the file, too
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    write = connection.get_execution_options().get(WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def migration_config() -> Config:
+    """Alembic's configuration without a file: the scripts lie beside this module."""
+    config = Config()
+    config.set_main_option("script_location", os.fspath(Path(__file__).parent / "migrations"))
+    return config
+
+
+def head_revision() -> str:
+    """The newest revision that this code knows."""
+    head = ScriptDirectory.from_config(migration_config()).get_current_head()
+    assert head is not None
+    return head
+
+
+def current_revision(engine: sa.Engine) -> str | None:
+    """The revision that the database is at; None: empty."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(engine: sa.Engine) -> None:
+    """Bring the schema to the newest revision. Processes that start together wait for each other."""
+    if current_revision(engine) == head_revision():
+        return
+    config = migration_config()
+    with engine.connect() as connection:
+        connection = connection.execution_options(**{WRITE: True})
+        with connection.begin():
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")

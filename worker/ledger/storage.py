@@ -1,0 +1,271 @@
+"""Where the bytes lie: a local directory by default, behind a protocol small enough for an object store.
+
+    data_dir/staging/<anything>             uploads on their way in; nothing here is promised to anybody
+    data_dir/inputs/<job>/input             the accepted input, under a name of ours
+    data_dir/artifacts/<job>/<fence>/…      what one attempt made; the published fence is in the database
+
+Nothing is promised before its bytes and its directory entry are on the disk: `accept_input` and `seal` end with fsync.
+"""
+
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from worker.ledger.errors import UnsealedArtifact
+
+CHUNK_BYTES = 1 << 20
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """One artifact whose bytes are on the disk and are those of its checksum."""
+
+    name: str
+    role: str
+    media_type: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Removed:
+    """Proof of a deletion: how much there was, and that a look afterwards found nothing."""
+
+    files: int
+    bytes: int
+    gone: bool
+
+    def __add__(self, other: "Removed") -> "Removed":
+        return Removed(self.files + other.files, self.bytes + other.bytes, self.gone and other.gone)
+
+
+class Storage(Protocol):
+    """All that API and worker ask of a place for bytes."""
+
+    def new_staging(self, name: str) -> Path: ...
+    def accept_input(self, staged: Path, job_id: str) -> Path: ...
+    def copy_input(self, job_id: str, new_job_id: str) -> Path: ...
+    def input_path(self, job_id: str) -> Path: ...
+    def new_workspace(self, job_id: str, fence: int) -> Path: ...
+    def seal(self, job_id: str, fence: int, artifacts: list[dict[str, Any]]) -> list[Sealed]: ...
+    def artifact_path(self, job_id: str, fence: int, name: str) -> Path: ...
+    def discard_attempt(self, job_id: str, fence: int) -> Removed: ...
+    def remove_job(self, job_id: str) -> Removed: ...
+    def free_bytes(self) -> int: ...
+
+
+class LocalStorage:
+    """A directory of this machine. API and worker must see the same one."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir.absolute()
+        self.staging = self.data_dir / "staging"
+        self.inputs = self.data_dir / "inputs"
+        self.artifacts = self.data_dir / "artifacts"
+        for folder in (self.staging, self.inputs, self.artifacts):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def new_staging(self, name: str) -> Path:
+        """A path for an upload on its way in; `name` is an id of ours, never the user's."""
+        return self.staging / _one_name(name)
+
+    def accept_input(self, staged: Path, job_id: str) -> Path:
+        """Move a staged file to its job, bytes and directory entries on the disk when this returns."""
+        target = self.input_path(job_id)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fsync_file(staged)
+        staged.replace(target)
+        fsync_directory(target.parent)
+        fsync_directory(self.inputs)
+        return target
+
+    def copy_input(self, job_id: str, new_job_id: str) -> Path:
+        """The same input for another job: a second name for the bytes where the file system can, else a copy."""
+        source, target = self.input_path(job_id), self.input_path(new_job_id)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, target)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            shutil.copyfile(source, target)
+            fsync_file(target)
+        fsync_directory(target.parent)
+        fsync_directory(self.inputs)
+        return target
+
+    def input_path(self, job_id: str) -> Path:
+        """Where the input of this job lies, or would lie."""
+        return self.inputs / _one_name(job_id) / "input"
+
+    def attempt_dir(self, job_id: str, fence: int) -> Path:
+        """Where the attempt with this fence writes."""
+        return self.artifacts / _one_name(job_id) / str(int(fence))
+
+    def new_workspace(self, job_id: str, fence: int) -> Path:
+        """An empty directory for one attempt: what the pipeline writes there and lists is what may be published."""
+        workspace = self.attempt_dir(job_id, fence)
+        if workspace.exists():
+            shutil.rmtree(workspace)
+        workspace.mkdir(parents=True)
+        fsync_directory(workspace.parent)
+        fsync_directory(self.artifacts)
+        return workspace
+
+    def seal(self, job_id: str, fence: int, artifacts: list[dict[str, Any]]) -> list[Sealed]:
+        """Check each listed file against its size and sha256, drop what is not listed, and bring the rest to the disk.
+
+        `manifest.json` cannot list itself; where it exists, it is added here. Raises UnsealedArtifact.
+        """
+        workspace = self.attempt_dir(job_id, fence)
+        listed = [_checked(workspace, entry) for entry in artifacts]
+        names = {item.name for item in listed}
+        if len(names) != len(listed):
+            raise UnsealedArtifact("an artifact name is listed twice")
+        if MANIFEST not in names and (workspace / MANIFEST).is_file():
+            listed.insert(0, _described(workspace, MANIFEST, "manifest", "application/json"))
+            names.add(MANIFEST)
+        for path in sorted(workspace.rglob("*"), reverse=True):
+            if path.is_dir() and not path.is_symlink():
+                if not any(path.iterdir()):
+                    path.rmdir()
+            elif path.relative_to(workspace).as_posix() not in names:
+                path.unlink()
+        for item in listed:
+            fsync_file(workspace / item.name)
+        for folder in [path for path in workspace.rglob("*") if path.is_dir()] + [
+            workspace,
+            workspace.parent,
+            self.artifacts,
+        ]:
+            fsync_directory(folder)
+        return listed
+
+    def artifact_path(self, job_id: str, fence: int, name: str) -> Path:
+        """The file of a published artifact; ValueError for a name that would leave the attempt's folder."""
+        return self.attempt_dir(job_id, fence) / safe_name(name)
+
+    def discard_attempt(self, job_id: str, fence: int) -> Removed:
+        """Remove what an attempt that did not win has written."""
+        removed = _remove(self.attempt_dir(job_id, fence))
+        _remove_if_empty(self.artifacts / _one_name(job_id))
+        return removed
+
+    def remove_job(self, job_id: str) -> Removed:
+        """Remove every byte of a job, and look again afterwards."""
+        removed = _remove(self.inputs / _one_name(job_id)) + _remove(self.artifacts / _one_name(job_id))
+        fsync_directory(self.inputs)
+        fsync_directory(self.artifacts)
+        return removed
+
+    def jobs(self) -> set[str]:
+        """Ids under which bytes lie here."""
+        return {path.name for folder in (self.inputs, self.artifacts) for path in folder.iterdir()}
+
+    def attempts(self, job_id: str) -> list[int]:
+        """Fences under which a job has written."""
+        folder = self.artifacts / _one_name(job_id)
+        return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+
+    def touched_at(self, job_id: str) -> float:
+        """Seconds since 1970 of the last change of the job's folders; 0 if there are none."""
+        folders = [self.inputs / _one_name(job_id), self.artifacts / _one_name(job_id)]
+        return max((folder.stat().st_mtime for folder in folders if folder.exists()), default=0.0)
+
+    def free_bytes(self) -> int:
+        """What an ordinary user may still write."""
+        return shutil.disk_usage(self.data_dir).free
+
+
+def fsync_file(path: Path) -> None:
+    """Bring a file's bytes to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_directory(path: Path) -> None:
+    """Bring a directory's entries to the disk: without it a rename may be forgotten."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Checksum of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def safe_name(name: str) -> str:
+    """`name` if it stays below its folder (`meshes/frame_00000.ply`); ValueError otherwise."""
+    parts = PurePosixPath(name).parts
+    if (
+        not parts
+        or name != "/".join(parts)
+        or any(part in ("..", ".", "/") or "\\" in part or "\0" in part for part in parts)
+    ):
+        raise ValueError(f"not a name of an artifact: {name!r}")
+    return name
+
+
+def _one_name(name: str) -> str:
+    if "/" in safe_name(name):
+        raise ValueError(f"not one name: {name!r}")
+    return name
+
+
+def _described(workspace: Path, name: str, role: str, media_type: str) -> Sealed:
+    path = workspace / name
+    return Sealed(name, role, media_type, path.stat().st_size, sha256_of(path))
+
+
+def _checked(workspace: Path, entry: dict[str, Any]) -> Sealed:
+    try:
+        name = safe_name(entry["name"])
+        path = workspace / name
+        if not stat.S_ISREG(path.lstat().st_mode) or not path.resolve().is_relative_to(workspace.resolve()):
+            raise UnsealedArtifact(f"{name} is not a plain file of its workspace")
+        found = _described(workspace, name, str(entry["role"]), str(entry["media_type"]))
+    except FileNotFoundError:
+        raise UnsealedArtifact(f"{entry['name']} is listed but was not written") from None
+    except (KeyError, ValueError, TypeError) as error:
+        raise UnsealedArtifact(f"an artifact is not described as it must be: {error}") from None
+    if (found.bytes, found.sha256) != (entry["bytes"], entry["sha256"]):
+        raise UnsealedArtifact(f"{name} on the disk differs from what its manifest says")
+    return found
+
+
+def _files_below(folder: Path) -> Iterator[os.stat_result]:
+    for path in folder.rglob("*"):
+        info = path.lstat()
+        if not stat.S_ISDIR(info.st_mode):
+            yield info
+
+
+def _remove(folder: Path) -> Removed:
+    if not folder.exists():
+        return Removed(0, 0, True)
+    infos = list(_files_below(folder))
+    shutil.rmtree(folder, ignore_errors=True)
+    return Removed(len(infos), sum(info.st_size for info in infos), not folder.exists())
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        pass
