@@ -11,7 +11,7 @@ Lengths of world, posed and canonical are head units: 1 = 250 mm.
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
-from typing import Callable, Protocol
+from typing import Callable, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -282,12 +282,14 @@ class HeadMesh:
     """sRGB albedo."""
 
 
+@runtime_checkable
 class SdfField(Protocol):
     """A signed distance, negative inside; what rendering and meshing know of a network."""
 
     def __call__(self, x: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]: ...
 
 
+@runtime_checkable
 class ColourField(Protocol):
     """An sRGB albedo in [0, 1]."""
 
