@@ -92,6 +92,8 @@ class MediaInfo:
     """Degrees, of {0, 90, 180, 270}, counter-clockwise turn that was applied to make it upright."""
     focal_35mm: float | None = None
     """EXIF 35 mm-equivalent focal length, if the file has it."""
+    pixel_aspect: float = 1.0
+    """Width over height of one pixel of the upright picture (anamorphic clips); then fx = fy / pixel_aspect."""
 
 
 @dataclass(frozen=True)
