@@ -26,7 +26,6 @@ REDIS_SERVERS = (Path("/usr/bin/redis-server"), Path("/usr/local/bin/redis-serve
 """Never searched on PATH: Python packages bring old servers under the same name."""
 
 OLDEST_REDIS = (6, 0)
-HINT_EXPIRES_S = 3600
 SOCKET_PATH_LIMIT = 100
 """A unix socket's path fits in about 107 bytes."""
 
@@ -75,7 +74,7 @@ def filesystem_broker(data_dir: Path) -> Broker:
         "control_folder": str(control),
         "polling_interval": 0.2,
     }
-    return Broker("filesystem://", options, "the filesystem transport in the data directory")
+    return Broker("filesystem://localhost/", options, "the filesystem transport in the data directory")
 
 
 def url_broker(url: str, data_dir: Path) -> Broker:

@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from worker.ledger import database, schema
+from worker.ledger.broker import QUEUE
 from worker.ledger.errors import IdempotencyConflict, IllegalTransition, InvalidCursor, JobDeleted, JobNotFound
 from worker.ledger.failure import Failure, worker_lost
 from worker.ledger.ids import new_job_id
@@ -72,7 +73,7 @@ class Ledger:
         idempotency_key: str | None = None,
         owner: str = "",
         retry_of: str | None = None,
-        queue: str = "default",
+        queue: str = QUEUE,
         kind: str = "reconstruction",
     ) -> tuple[Job, bool]:
         """Queue a job whose input `storage.accept_input` already brought to the disk. Committed when this returns.
@@ -433,6 +434,9 @@ class Ledger:
             removed += Removed(proof.files, proof.bytes, proof.gone)
         for job_id in sorted(self.storage.jobs()):
             removed += self._sweep_job(job_id, orphan_grace_s)
+        with self.writing() as tx:
+            silent_since = self.now(tx) - timedelta(seconds=orphan_grace_s)
+            tx.execute(schema.workers.delete().where(schema.workers.c.last_seen < silent_since))
         return removed
 
     def _unpurged(self) -> Sequence[str]:
