@@ -1,0 +1,76 @@
+"""A real pipeline, only tiny: the input file is a JSON script of what to do. The tests point the child at it."""
+
+import hashlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+from mononphm_core import errors
+
+
+def prepare():
+    """What a pipeline says of its default model."""
+    return {"name": "tiny", "version": "1", "sha256": "0" * 64, "licence": "MIT"}
+
+
+def run(order, workspace: Path, on_step):
+    """Steps of `pause_s`; then write `result.bin`, or fail in the way that the script asks for."""
+    script = json.loads(order.input_path.read_text())
+    note(order, "begins")
+    misfortune = script.get("misfortune") if order.attempt <= script.get("misfortunes", 99) else None
+    steps = script.get("steps", 3)
+    (workspace / "scratch").mkdir()
+    (workspace / "scratch" / "half.tmp").write_text("not an artifact")
+    for step in range(1, steps + 1):
+        if misfortune and step > steps // 2:
+            befall(misfortune)
+        time.sleep(script.get("pause_s", 0.02))
+        try:
+            on_step(report("stage1", step, steps))
+        except BaseException:
+            if not script.get("deaf"):
+                raise
+    content = f"{order.sha256} {order.attempt}".encode()
+    (workspace / "result.bin").write_bytes(content)
+    on_step(report("exporting", 1, 1))
+    note(order, "ends")
+    result = {
+        "name": "result.bin",
+        "role": "result",
+        "media_type": "application/octet-stream",
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest() if not script.get("lie") else "0" * 64,
+    }
+    manifest = {"model": prepare(), "warnings": script.get("warnings", []), "artifacts": [result]}
+    (workspace / "manifest.json").write_text(json.dumps(manifest))
+    return manifest
+
+
+def befall(misfortune: str) -> None:
+    """The ways in which a process can go wrong."""
+    print("a library prints into standard output", flush=True)
+    if misfortune == "hang":
+        time.sleep(600)
+    elif misfortune == "exit":
+        os._exit(3)
+    elif misfortune.startswith("SIG"):
+        os.kill(os.getpid(), getattr(signal, misfortune))
+        time.sleep(600)
+    elif misfortune == "bug":
+        raise RuntimeError("cannot open /srv/secret/place/file.bin")
+    else:
+        raise getattr(errors, misfortune)("frame 3 of the clip")
+
+
+def report(stage: str, step: int, total: int) -> SimpleNamespace:
+    return SimpleNamespace(stage=stage, step=step, total=total, frames_done=step, frames_total=total, message="")
+
+
+def note(order, what: str) -> None:
+    """One line in a journal outside the system: the oracle of `exactly once`."""
+    if journal := os.environ.get("TINY_JOURNAL"):
+        with Path(journal).open("a") as file:
+            file.write(f"{order.job_id} {order.attempt} {os.getpid()} {what}\n")
