@@ -84,7 +84,8 @@ def failure_of(error: BaseException, stage: str | None = None) -> Failure:
         return internal_failure(error, stage)
     described = next(DESCRIPTIONS[kind] for kind in type(error).__mro__ if kind in DESCRIPTIONS)
     message = _without_paths(str(error)).rstrip()
-    message = message[:1].upper() + message[1:]
+    if message.partition(" ")[0].isalpha():  # a word, not the name of a file
+        message = message[0].upper() + message[1:]
     if message and not message.endswith((".", "!", "?", "…")):
         message += "."
     detail = f"{message} {described.advice}".strip()
