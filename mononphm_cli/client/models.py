@@ -72,8 +72,7 @@ class Job(_Reply):
     def describe(self) -> str:
         """One line: where the job is."""
         if self.state == "queued":
-            place = f", {self.queue_position} before it" if self.queue_position else ""
-            return f"queued{place}"
+            return f"queued, place {self.queue_position}" if self.queue_position else "queued"
         if self.state == "running":
             frames = self.progress.frames_total
             counted = f", frame {self.progress.frames_done or 0} of {frames}" if frames else ""
