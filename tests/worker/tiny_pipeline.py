@@ -10,6 +10,8 @@ from types import SimpleNamespace
 
 from mononphm_core import errors
 
+LEAKED: list[bytes] = []
+
 
 def prepare():
     """What a pipeline says of its default model."""
@@ -22,6 +24,8 @@ def run(order, workspace: Path, on_step):
     note(order, "begins")
     misfortune = script.get("misfortune") if order.attempt <= script.get("misfortunes", 99) else None
     steps = script.get("steps", 3)
+    if script.get("leak_mb"):
+        LEAKED.append(b"x" * (script["leak_mb"] << 20))
     (workspace / "scratch").mkdir()
     (workspace / "scratch" / "half.tmp").write_text("not an artifact")
     for step in range(1, steps + 1):
