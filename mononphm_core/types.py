@@ -209,6 +209,9 @@ class ObservedClip:
     missed_frames: tuple[int, ...]
     """frame_index of the selected frames in which no (usable) face was found."""
     warnings: tuple[str, ...] = ()
+    turned_deg: int = 0
+    """Counter-clockwise turn of {0, 90, 180, 270} that made the clip's frames upright before anything was measured;
+    everything here, `intrinsics` included, is of the turned picture."""
 
 
 @dataclass(frozen=True)
