@@ -1,0 +1,119 @@
+"""One person through a clip: faces of single pictures linked into tracks, and one track chosen by rule.
+
+A face belongs to a track by overlap with its last box and by looking like it, never by the detector's index. What
+fits no track starts its own, so a jump to another person can never enter the chosen one.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mononphm_core.errors import ConfigError
+from mononphm_core.preprocessing.appearance import Portrait, difference
+from mononphm_core.preprocessing.finder import Face
+
+_SAME_PERSON = 0.9
+"""Largest portrait difference inside a track (measured: under 0.8 on real clips, 0.6 to 1.9 between people)."""
+_LIKE_BEFORE = 0.7
+"""After a gap the nearest earlier portrait must be this close."""
+_REACH, _REACH_PER_S, _LONGEST_REACH = 0.6, 1.5, 1.5
+"""Face sides that a centre may move from picture to picture: at once, per second of gap, at most."""
+_SHORT = 0.3
+"""Tracks below this share of the longest are no choice of their own: a passer-by or a phantom."""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """One face of one picture."""
+
+    at: int
+    """Position in the list of pictures."""
+    time_s: float
+    face: Face
+    portrait: Portrait
+
+
+@dataclass
+class Track:
+    """One person, as far as followed; at most one sighting a picture, in time order."""
+
+    sightings: list[Sighting] = field(default_factory=list)
+
+    def accepts(self, new: Sighting) -> float | None:
+        """How far the new sighting lies from where this track would be, in face sides; None: not this person."""
+        last = self.sightings[-1]
+        gap_s = new.time_s - last.time_s
+        distance = last.face.box.distance(new.face.box)
+        sizes = last.face.box.side / max(new.face.box.side, 1e-9)
+        if distance > min(_REACH + _REACH_PER_S * gap_s, _LONGEST_REACH) or not 0.5 < sizes < 2.0:
+            return None
+        if new.at == last.at + 1 or gap_s < 0.25:
+            return distance if difference(last.portrait, new.portrait) < _SAME_PERSON else None
+        nearest = min(difference(old.portrait, new.portrait) for old in self.sightings[-50:])
+        return distance if nearest < _LIKE_BEFORE else None
+
+
+def tracks_of(sightings: list[list[Sighting]]) -> list[Track]:
+    """Link the sightings of each picture to tracks, nearest pairs first."""
+    tracks: list[Track] = []
+    for current in sightings:
+        pairs = sorted(
+            (distance, t, s)
+            for t, track in enumerate(tracks)
+            for s, sighting in enumerate(current)
+            if (distance := track.accepts(sighting)) is not None
+        )
+        used_tracks, used = set[int](), set[int]()
+        for _distance, t, s in pairs:
+            if t not in used_tracks and s not in used:
+                tracks[t].sightings.append(current[s])
+                used_tracks.add(t)
+                used.add(s)
+        tracks += [Track([sighting]) for s, sighting in enumerate(current) if s not in used]
+    return tracks
+
+
+def choose_track(tracks: list[Track], rule: str, width: int, height: int) -> tuple[Track, str | None]:
+    """The track that `face` means (`largest`, `center` or an index from the left) and, if there was a choice, a warning.
+
+    `largest` sums areas over time. ConfigError for an unknown rule or an index beyond the people that are there.
+    """
+    longest = max(len(track.sightings) for track in tracks)
+    people = [track for track in tracks if len(track.sightings) >= max(_SHORT * longest, 1)]
+    people.sort(key=lambda track: float(np.median([s.face.box.centre[0] for s in track.sightings])))
+    if rule == "largest":
+        chosen = max(people, key=lambda track: sum(s.face.box.area for s in track.sightings))
+    elif rule == "center":
+        middle = np.array([width / 2, height / 2])
+        chosen = min(people, key=lambda t: float(np.median([np.hypot(*(s.face.box.centre - middle)) for s in t.sightings])))
+    elif rule.isdecimal() and int(rule) < len(people):
+        chosen = people[int(rule)]
+    elif rule.isdecimal():
+        raise ConfigError(f"face = {rule}, but the clip shows {len(people)} face(s), counted from 0 at the left.")
+    else:
+        raise ConfigError(f"face = {rule!r} is none of largest, center or an index from the left (0, 1, ...).")
+    if len(people) == 1:
+        return chosen, None
+    if _apart(people):
+        return chosen, (
+            f"The clip jumps between {len(people)} faces or scenes; only the chosen one (rule {rule!r}) is followed, "
+            "the other frames are left out."
+        )
+    return chosen, (
+        f"{len(people)} faces are in the clip; the {_named(rule)} is followed. Choose another with the option `face`."
+    )
+
+
+def _apart(people: list[Track]) -> bool:
+    """No two of them are ever in the same picture: a cut or an exchange, not a group."""
+    seen: set[int] = set()
+    for track in people:
+        own = {s.at for s in track.sightings}
+        if own & seen:
+            return False
+        seen |= own
+    return True
+
+
+def _named(rule: str) -> str:
+    return {"largest": "largest", "center": "most central"}.get(rule, f"one with index {rule} from the left")
