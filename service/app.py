@@ -1,0 +1,123 @@
+"""The wiring of the API: settings in, application out."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib import metadata
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from service import middleware
+from service.context import Context, Slots
+from service.hints import Hints
+from service.jobs import Jobs
+from service.problems import FieldError, Problem, ProblemDocument, answer
+from service.routes import artifacts, page, reconstructions, server
+from service.settings import ServiceSettings
+from service.threads import in_file_thread
+from service.uploads import OVERHEAD_BYTES
+from worker.ledger import Ledger, LedgerError
+from worker.ledger.broker import configured_broker
+
+log = logging.getLogger(__name__)
+
+JANITOR_S = 600.0
+DESCRIPTION = """\
+A head, in 3D, from an ordinary video. `POST /reconstructions` takes one video or image and answers with a job; follow
+it by `GET …/events` or by asking; `GET …/artifacts` then lists meshes, codes, cameras and previews with checksums.
+Every error is an RFC 9457 problem document with a stable `code` and a `detail` that ends with what to do next."""
+
+
+def create_app(settings: ServiceSettings | None = None) -> FastAPI:
+    """The application. Database and broker are opened when it starts, not here."""
+    settings = settings or ServiceSettings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        book = await in_file_thread(Ledger, settings.database_url, settings.data_dir)
+        hints = Hints(configured_broker(settings.broker_url, settings.data_dir))
+        jobs = Jobs(book, hints, settings)
+        app.state.context = Context(
+            settings,
+            jobs,
+            uploads=Slots(settings.max_uploads, "uploads"),
+            streams=Slots(settings.max_event_streams, "event streams"),
+        )
+        log.info("hints go by %s", hints.said)
+        janitor = asyncio.create_task(_clean_staging(jobs))
+        try:
+            yield
+        finally:
+            janitor.cancel()
+            with suppress(asyncio.CancelledError):
+                await janitor
+            await in_file_thread(hints.close)
+            book.close()
+
+    app = FastAPI(
+        title="MonoNPHM reconstruction service",
+        description=DESCRIPTION,
+        version=metadata.version("mononphm"),
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+        redirect_slashes=False,
+    )
+    for router in (reconstructions.router, artifacts.router, server.router, page.router):
+        app.include_router(router)
+    for kind in (Problem, LedgerError, HTTPException, RequestValidationError, SQLAlchemyError):
+        app.add_exception_handler(kind, answer)
+    # The last one added is the outermost.
+    app.add_middleware(
+        middleware.Bounds,
+        max_requests=settings.max_requests,
+        max_upload_bytes=settings.max_upload_bytes + 2 * OVERHEAD_BYTES,
+    )
+    app.add_middleware(middleware.Guard, host_names=settings.host_names)
+    app.add_middleware(middleware.Problems)
+    app.add_middleware(middleware.SecurityHeaders)
+    app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]
+    return app
+
+
+def openapi_of(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI 3.1 document, with the schema of problem documents, to which every error refers."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=TAGS
+        )
+        schemas = document["components"]["schemas"]
+        for model in (ProblemDocument, FieldError):
+            schemas[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas[model.__name__].pop("$defs", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        document["components"]["schemas"] = dict(sorted(schemas.items()))
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+TAGS = [
+    {"name": "reconstructions", "description": "Jobs: open, look, cancel, run again, delete, follow."},
+    {"name": "artifacts", "description": "What a job delivered."},
+    {"name": "server", "description": "Limits, health, version, models."},
+    {"name": "page", "description": "The web page."},
+]
+
+
+async def _clean_staging(jobs: Jobs) -> None:
+    while True:
+        try:
+            removed = await in_file_thread(jobs.clean_staging)
+            if removed:
+                log.info("removed %d abandoned uploads", removed)
+        except OSError:
+            log.warning("the staging folder could not be cleaned", exc_info=True)
+        await asyncio.sleep(JANITOR_S)

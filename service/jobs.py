@@ -1,0 +1,144 @@
+"""Opening a job: what arrived is looked at, made durable and committed, and only then promised."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from service.hints import Hints
+from service.media import sniff
+from service.problems import Problem, field_errors, from_first_look, retry_after
+from service.settings import ServiceSettings
+from service.uploads import Upload, UploadLimits
+from worker import ledger
+from worker.ledger.broker import QUEUE
+
+log = logging.getLogger(__name__)
+
+TYPICAL_JOB_S = 60.0
+"""Service time of a job while none has been measured."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A promised job, and whether this request made it."""
+
+    job: ledger.Job
+    created: bool
+
+
+class Jobs:
+    """What the routes ask of the state of record. Every method blocks: call it in a thread."""
+
+    def __init__(self, book: ledger.Ledger, hints: Hints, settings: ServiceSettings) -> None:
+        self.book = book
+        self.hints = hints
+        self.settings = settings
+
+    @property
+    def upload_limits(self) -> UploadLimits:
+        return UploadLimits(
+            self.settings.max_upload_bytes, self.settings.free_space_reserve_bytes, self.settings.upload_idle_s
+        )
+
+    def new_staging(self) -> Path:
+        """A place for an upload on its way in."""
+        return self.book.storage.new_staging(ledger.new_id("up"))
+
+    def check_room(self) -> None:
+        """Raise the 503 of a full queue, before anything is uploaded."""
+        counts = self.book.counts()
+        if counts.queued >= self.settings.max_queued:
+            seconds = self._seconds_per_job() / max(1, len(self.book.workers(self.settings.worker_fresh_s)))
+            raise Problem(
+                "queue_full",
+                f"{counts.queued} jobs wait already, as many as are accepted. Come back after the Retry-After.",
+                headers=retry_after(min(seconds, 3600.0)),
+            )
+
+    def open(self, upload: Upload, idempotency_key: str | None) -> Opened:
+        """Make the upload durable and commit the job. Raises Problem and LedgerError; then nothing is left behind."""
+        options = parse_options(upload.options_json)
+        facts = self._look(upload)
+        job_id = ledger.new_job_id()
+        try:
+            self.book.storage.accept_input(upload.path, job_id)
+            job, created = self.book.open_job(job_id, facts, options, idempotency_key=idempotency_key, queue=QUEUE)
+        except BaseException:
+            self.book.storage.remove_job(job_id)
+            raise
+        if not created:
+            self.book.storage.remove_job(job_id)
+        if job.state is ledger.State.DELETED:
+            raise ledger.JobDeleted(job.id)
+        return Opened(job, created)
+
+    def hint(self, job_id: str) -> None:
+        """Tell the workers; a failure costs seconds, never the job."""
+        if self.hints.send(job_id):
+            self.book.mark_dispatched(job_id)
+
+    def ended_with(self, job: ledger.Job) -> Problem | None:
+        """Why a job has no artifacts to hand out; None when it has."""
+        if job.state is ledger.State.SUCCEEDED:
+            return None
+        advice = {
+            ledger.State.FAILED: "It failed: `error` of the job says why. POST …/retry runs it again.",
+            ledger.State.CANCELLED: "It was cancelled. POST …/retry runs it again.",
+        }.get(job.state, "Wait until its state is succeeded; GET …/events tells.")
+        return Problem("not_finished", f"The state of this job is {job.state.value}. {advice}", state=job.state.value)
+
+    def clean_staging(self) -> int:
+        """Remove staged bytes that nobody has touched for long; how many files."""
+        removed = 0
+        for path in self.book.storage.staging.iterdir():
+            try:
+                if time.time() - path.stat().st_mtime > self.settings.staging_max_age_s:
+                    path.unlink()
+                    removed += 1
+            except FileNotFoundError:
+                continue
+        return removed
+
+    def _look(self, upload: Upload) -> ledger.InputFacts:
+        """Refuse what can be seen to be unusable. Sizes stay open: only decoding knows them upright."""
+        settings = self.settings
+        try:
+            media = sniff(
+                upload.path, settings.max_pixels, settings.min_side_px, settings.max_aspect, settings.max_duration_s
+            )
+        except OSError:
+            raise
+        except Exception as error:
+            raise from_first_look(error) from error
+        kind = media.media_type
+        if media.is_video and kind.startswith("image/"):
+            log.info("%s moves: reconstructed as a clip", kind)
+        return ledger.InputFacts(upload.filename, kind, upload.size, upload.sha256)
+
+    def _seconds_per_job(self) -> float:
+        done = self.book.list(state=ledger.State.SUCCEEDED, limit=5).jobs
+        times = [
+            (job.finished_at - job.started_at).total_seconds() for job in done if job.finished_at and job.started_at
+        ]
+        return sum(times) / len(times) if times else TYPICAL_JOB_S
+
+
+def parse_options(raw: bytes) -> ledger.ReconstructionOptions:
+    """The options of a request. Raises the 422 that names each key that is wrong."""
+    try:
+        options = ledger.ReconstructionOptions.model_validate_json(raw or b"{}")
+    except ValidationError as error:
+        found = field_errors(error.errors(include_url=False, include_input=False, include_context=False), "options")
+        said = "; ".join(f"{item['where']}: {item['message']}" for item in found[:3])
+        raise Problem("invalid_options", f"{said}. Correct the options and submit again.", errors=found) from error
+    if options.webhook_url is not None:
+        where = {"where": "options.webhook_url", "message": "webhooks are not available here"}
+        raise Problem(
+            "invalid_options",
+            "Webhooks are not available in this version. Leave webhook_url out and follow GET …/events.",
+            errors=[where],
+        )
+    return options

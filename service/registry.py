@@ -1,0 +1,52 @@
+"""The model registry as files: one `card.json` a model. Read without importing the library that runs them."""
+
+import importlib.util
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from service.schemas import ModelInfo
+
+log = logging.getLogger(__name__)
+
+CARD = "card.json"
+
+
+def models_folder() -> Path | None:
+    """Where the models that come with the program lie; None if it was installed without."""
+    found = importlib.util.find_spec("mononphm_core")
+    places = list(found.submodule_search_locations or ()) if found else []
+    return Path(places[0]) / "assets" / "models" if places else None
+
+
+def installed_models(folder: Path | None = None) -> list[ModelInfo]:
+    """Every model with a readable card, by name. A broken card is logged and left out."""
+    folder = folder or models_folder()
+    if folder is None or not folder.is_dir():
+        return []
+    found = []
+    for path in sorted(folder.glob(f"*/{CARD}")):
+        try:
+            found.append(model_of(json.loads(path.read_text("utf-8")), path.parent.name))
+        except (OSError, ValueError, AttributeError) as error:
+            log.warning("the card of model %s is unreadable: %s", path.parent.name, error)
+    return found
+
+
+def model_of(card: dict[str, Any], folder_name: str) -> ModelInfo:
+    """The public facts of a card."""
+    sizes = card.get("latent_sizes") or card.get("latents") or {}
+    return ModelInfo(
+        name=str(card.get("name", folder_name)),
+        version=_text(card.get("version")),
+        sha256=_text(card.get("sha256")),
+        licence=_text(card.get("licence")),
+        latent_sizes={str(name): int(size) for name, size in sizes.items()},
+        exports=[str(name) for name in card.get("exports", [])],
+        card=card,
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,302 @@
+"""An upload on its way from the socket to the disk: parsed, counted and hashed as it comes, never whole in memory.
+
+The bytes of `file` go to one staging file on the data volume (never to the system's temp folder, which may be small or
+memory). Whatever ends the upload early removes that file.
+"""
+
+import asyncio
+import errno
+import hashlib
+import re
+import unicodedata
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from service.problems import Problem
+from service.threads import in_file_thread
+
+BATCH_BYTES = 1 << 20
+"""What is handed to a thread at once: parsing, hashing and writing it takes about a millisecond."""
+
+MAX_OPTIONS_BYTES = 64 << 10
+OVERHEAD_BYTES = 128 << 10
+"""What a multipart body may have besides the file: the options, headers, boundaries."""
+
+SPACE_CHECK_BYTES = 32 << 20
+DRAIN_BYTES = 8 << 20
+DRAIN_S = 2.0
+"""How much of a refused body is read and forgotten, so that the client is still there to read the answer."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One file that arrived whole, in staging."""
+
+    path: Path
+    filename: str
+    size: int
+    sha256: str
+    options_json: bytes
+    """As sent; `{}` where the request had none."""
+
+
+@dataclass(frozen=True)
+class UploadLimits:
+    """What an upload may cost."""
+
+    max_bytes: int
+    reserve_bytes: int
+    idle_s: float
+
+
+@asynccontextmanager
+async def received(
+    request: Request, staged: Path, limits: UploadLimits, free_bytes: Callable[[], int]
+) -> AsyncIterator[Upload]:
+    """Receive a multipart request with `file` and `options` into `staged`.
+
+    When the block is left the staging file is gone, unless it was moved away. Raises Problem for everything that can be
+    wrong with the request, its size, its pace or the disk.
+    """
+    body = _Body(request, limits.idle_s)
+    try:
+        try:
+            upload = await _receive(body, staged, limits, free_bytes)
+        except Problem:
+            await body.drain()
+            raise
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise _no_space() from error
+        yield upload
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+async def _receive(body: "_Body", staged: Path, limits: UploadLimits, free_bytes: Callable[[], int]) -> Upload:
+    boundary = _boundary(body.request)
+    _check_declared(body.request, limits, free_bytes())
+    with staged.open("xb") as file:
+        receiver = _Receiver(file, boundary, limits, free_bytes)
+        async with aclosing(body.batches()) as batches:
+            async for batch in batches:
+                await in_file_thread(receiver.feed, batch)
+        return await in_file_thread(receiver.finish, staged)
+
+
+def clean_filename(raw: bytes | None) -> str:
+    """What the user called the file, as harmless metadata: no folders, control or direction characters, 200 at most."""
+    text = unicodedata.normalize("NFC", (raw or b"").decode("utf-8", "replace"))
+    text = re.split(r"[/\\]", text)[-1]
+    text = "".join(
+        letter for letter in text if unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+    )
+    return text.strip()[:200] or "upload"
+
+
+def _boundary(request: Request) -> bytes:
+    kind, parameters = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data":
+        raise Problem(
+            "unsupported_content_type",
+            "Send the request as multipart/form-data with the parts `file` and, if wanted, `options` (JSON).",
+        )
+    boundary = parameters.get(b"boundary", b"")
+    if not 1 <= len(boundary) <= 200:
+        raise Problem(
+            "malformed_request", "The Content-Type has no usable boundary. Let the HTTP library make the body."
+        )
+    return boundary
+
+
+def _check_declared(request: Request, limits: UploadLimits, free_bytes: int) -> None:
+    declared = request.headers.get("content-length", "")
+    length = int(declared) if declared.isascii() and declared.isdigit() else 0
+    if length > limits.max_bytes + OVERHEAD_BYTES:
+        raise _too_large(limits.max_bytes)
+    if free_bytes - length < limits.reserve_bytes:
+        raise _no_space()
+
+
+class _Body:
+    """The request's body in batches, and how to forget the rest of a refused one."""
+
+    def __init__(self, request: Request, idle_s: float) -> None:
+        self.request = request
+        self._idle_s = idle_s
+        self._over = False
+        """All of it came, or the client has left."""
+
+    async def batches(self) -> AsyncGenerator[bytes, None]:
+        """The body in pieces of about BATCH_BYTES. Raises Problem when it stops coming."""
+        waiting: list[bytes] = []
+        size = 0
+        while not self._over:
+            chunk = await self._next_chunk()
+            waiting.append(chunk)
+            size += len(chunk)
+            if size >= BATCH_BYTES or self._over:
+                yield b"".join(waiting)
+                waiting, size = [], 0
+
+    async def _next_chunk(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._idle_s):
+                message = await self.request.receive()
+        except TimeoutError:
+            self._over = True
+            raise Problem(
+                "upload_timeout",
+                f"Nothing arrived for {self._idle_s:g} s. Send the file again over a better connection.",
+                headers={"Connection": "close"},
+            ) from None
+        if message["type"] != "http.request":
+            self._over = True
+            raise Problem("upload_aborted", "The connection ended before the whole file arrived. Send it again.")
+        self._over = not message.get("more_body", False)
+        body: bytes = message.get("body", b"")
+        return body
+
+    async def drain(self) -> None:
+        """Read a little of what a refused client still sends; one that waits for `100 Continue` sends nothing."""
+        if "expect" in self.request.headers:
+            return
+        left = DRAIN_BYTES
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while left > 0 and not self._over:
+                    message = await self.request.receive()
+                    left -= len(message.get("body", b""))
+                    self._over = message["type"] != "http.request" or not message.get("more_body", False)
+
+
+def _too_large(max_bytes: int) -> Problem:
+    return Problem(
+        "media_too_large",
+        f"The file is larger than {max_bytes} bytes, the most that is accepted here. Cut or re-encode the clip.",
+        max_bytes=max_bytes,
+    )
+
+
+def _no_space() -> Problem:
+    return Problem(
+        "out_of_disk", "There is not enough free disk space here for this upload. Try later, or tell the operator."
+    )
+
+
+class _Receiver:
+    """The multipart parser's callbacks. Fed in threads, one batch after the other."""
+
+    def __init__(self, file: BinaryIO, boundary: bytes, limits: UploadLimits, free_bytes: Callable[[], int]) -> None:
+        self._file = file
+        self._limits = limits
+        self._free_bytes = free_bytes
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+        self._next_space_check = 0
+        self._other_bytes = 0
+        self._filename: str | None = None
+        self._options: bytearray | None = None
+        self._part = ""
+        self._header_name, self._header_value = bytearray(), bytearray()
+        self._headers: dict[bytes, bytes] = {}
+        self._ended = False
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._on_part_begin,
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_end": self._on_end,
+            },
+        )
+
+    def feed(self, batch: bytes) -> None:
+        """Parse, hash and write one batch. Raises Problem."""
+        if self._ended:
+            self._count_other(len(batch))
+            return
+        if self._bytes >= self._next_space_check:
+            self._next_space_check = self._bytes + SPACE_CHECK_BYTES
+            if self._free_bytes() - len(batch) < self._limits.reserve_bytes:
+                raise _no_space()
+        try:
+            self._parser.write(batch)
+        except FormParserError as error:
+            raise Problem("malformed_request", "The multipart body is broken. Let the HTTP library make it.") from error
+
+    def finish(self, staged: Path) -> Upload:
+        """The whole upload. Raises Problem when the body ended too early or lacks its file."""
+        if not self._ended:
+            raise Problem("malformed_request", "The multipart body ends before its last boundary. Send it again.")
+        if self._filename is None:
+            raise Problem("invalid_request", "The request has no part `file`. Send one video or image under that name.")
+        self._file.flush()
+        options = bytes(self._options if self._options is not None else b"{}")
+        return Upload(staged, self._filename, self._bytes, self._digest.hexdigest(), options)
+
+    def _on_part_begin(self) -> None:
+        self._headers, self._part = {}, ""
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        self._count_other(len(self._header_name) + len(self._header_value))
+        self._headers[bytes(self._header_name).lower()] = bytes(self._header_value)
+        self._header_name.clear()
+        self._header_value.clear()
+
+    def _on_headers_finished(self) -> None:
+        disposition = self._headers.get(b"content-disposition", b"").decode("latin-1")
+        _, parameters = parse_options_header(disposition)
+        name = parameters.get(b"name", b"")
+        if name == b"file":
+            if self._filename is not None:
+                raise Problem("invalid_request", "The request has two parts `file`. Send one file a request.")
+            self._filename = clean_filename(parameters.get(b"filename"))
+        elif name == b"options":
+            if self._options is not None:
+                raise Problem("invalid_request", "The request has two parts `options`. Send one JSON object.")
+            self._options = bytearray()
+        else:
+            known = "Send `file` and `options` only; everything that can be chosen is a key of `options`."
+            raise Problem("invalid_request", f"The request has a part that is not known here. {known}")
+        self._part = name.decode()
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        piece = memoryview(data)[start:end]
+        if self._part == "file":
+            self._bytes += len(piece)
+            if self._bytes > self._limits.max_bytes:
+                raise _too_large(self._limits.max_bytes)
+            self._digest.update(piece)
+            self._file.write(piece)
+        elif self._options is not None:
+            self._options += piece
+            if len(self._options) > MAX_OPTIONS_BYTES:
+                raise Problem("invalid_options", f"`options` is longer than {MAX_OPTIONS_BYTES} bytes. Shorten it.")
+
+    def _on_end(self) -> None:
+        self._ended = True
+
+    def _count_other(self, size: int) -> None:
+        self._other_bytes += size
+        if self._other_bytes > OVERHEAD_BYTES:
+            raise Problem(
+                "body_too_large", "The request has too much besides the file. Send `file` and `options` only."
+            )
