@@ -8,10 +8,11 @@ x = subject's left, y up, z out of the face; *canonical* the same person's neutr
 Lengths of world, posed and canonical are head units: 1 = 250 mm.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
-from typing import Callable, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
