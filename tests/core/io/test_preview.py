@@ -1,0 +1,139 @@
+"""The preview pictures: what lies where, and that films play."""
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from mononphm_core.io.preview import BACKGROUND, View, paint, preview_video, view_of, write_thumbnail
+from mononphm_core.types import Frame
+from tests.core.io.delivery import CAMERA, DISTANCE_MM, RADIUS_MM, ball, pictures, tracked
+
+
+def test_the_overlay_covers_exactly_the_silhouette():
+    """A ball seen by a pinhole camera: pixels of its outline are changed, the rest of the picture is the input's."""
+    frame, sequence = pictures((0,))[0], tracked((0,))
+    view = View(0.0, 0.0, 320.0, 240.0, 320, 240)
+    panes = paint(frame, ball(), sequence.intrinsics, np.eye(4), view)
+    x, y = np.meshgrid(np.arange(320) + 0.5 - CAMERA.cx, np.arange(240) + 0.5 - CAMERA.cy)
+    angle = np.arctan(np.hypot(x, y) / CAMERA.fx)
+    edge = np.arcsin(RADIUS_MM / DISTANCE_MM)
+    inside, outside = angle < edge - 0.001, angle > edge + 0.0002  # facets cut off up to 0.3 mm of 700
+    assert np.array_equal(panes.picture, frame.rgb)
+    assert np.array_equal(panes.overlay[outside], frame.rgb[outside])
+    assert (panes.overlay[inside] != frame.rgb[inside]).any(axis=-1).all()
+    assert np.abs(panes.shaded[outside] - BACKGROUND * 255).max() <= 0.5
+    red = (frame.rgb[..., 0] == 200) & inside
+    grey = (frame.rgb[..., 0] == 90) & inside & (angle < 0.05)
+    assert panes.overlay[red][:, 0].mean() > panes.overlay[grey][:, 0].mean() + 20  # the picture shines through
+
+
+def test_a_pane_shows_the_part_of_the_picture_that_its_camera_sees():
+    """Cutting the picture and cutting the camera must be one and the same: else the mesh sits beside the face.
+
+    A bright dot is painted where a known point projects; in the pane it must appear where the pane's camera says.
+    """
+    point = np.array([30.0, -20.0, 700.0])
+    u, v = CAMERA.fx * point[:2] / point[2] + [CAMERA.cx, CAMERA.cy]
+    yy, xx = np.mgrid[:240, :320] + 0.5
+    dot = np.exp(-((xx - u) ** 2 + (yy - v) ** 2) / (2 * 3.0**2))
+    for reduce in (1, 2):  # the decoder may have halved the picture; cameras stay those of the original
+        small = dot.reshape(240 // reduce, reduce, 320 // reduce, reduce).mean((1, 3))
+        rgb = np.repeat(np.rint(small * 255).astype(np.uint8)[..., None], 3, axis=-1)
+        for view in (
+            View(0.0, 0.0, 320.0, 240.0, 640, 480),
+            View(100.5, 60.25, 130.0, 91.0, 390, 272),
+            View(0.0, 0.0, 320.0, 240.0, 80, 60),
+        ):
+            camera = view.camera(CAMERA)
+            expected = np.array([camera.fx, camera.fy]) * point[:2] / point[2] + [camera.cx, camera.cy]
+            pane = view.cut(rgb, CAMERA)[..., 0]
+            py, px = np.mgrid[: pane.shape[0], : pane.shape[1]] + 0.5
+            found = np.array([(px * pane).sum(), (py * pane).sum()]) / pane.sum()
+            assert np.abs(found - expected).max() < 0.15 * max(view.pane_width / view.width, 1)
+
+
+def test_the_view_holds_the_head_in_every_frame_and_little_else():
+    """A small head in a large picture is enlarged; one that moves stays inside."""
+    sequence = tracked(tuple(range(12)))
+    view = view_of(sequence, np.broadcast_to(np.eye(4), (12, 4, 4)))
+    assert max(view.pane_width, view.pane_height) == 512
+    assert view.pane_width % 2 == view.pane_height % 2 == 0
+    for index in (0, 11):  # the ball of 100 mm lies within the head's box
+        centre = CAMERA.fx * 4.0 * index / DISTANCE_MM + CAMERA.cx
+        reach = CAMERA.fx * RADIUS_MM / DISTANCE_MM
+        assert view.left <= centre - reach and centre + reach <= view.left + view.width
+    assert view.width * view.height < 0.95 * 320 * 240
+
+
+def test_a_head_out_of_view_falls_back_to_the_whole_picture():
+    """Tracking may go wrong: the preview then shows it instead of failing."""
+    away = np.eye(4)
+    away[2, 3] = -5000.0  # behind the camera
+    assert view_of(tracked((0,)), away[None]).width == 320
+    away[:3, 3] = [90_000.0, 0.0, 0.0]  # far beside the picture
+    assert view_of(tracked((0,)), away[None]).height == 240
+
+
+def encode(path, timestamps, colour=(200, 40, 90)):
+    with preview_video(path, tuple(timestamps)) as film:
+        for k, seconds in enumerate(timestamps):
+            picture = np.full((64, 96, 3), colour, np.uint8)
+            picture[:, : 4 * k] = 255 - picture[:, : 4 * k]
+            film.add(picture, seconds)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = list(container.decode(stream))
+        return stream.codec_context, [float(f.time) for f in frames], [f.to_ndarray(format="rgb24") for f in frames]
+
+
+def test_the_film_plays_everywhere_and_in_the_inputs_time(tmp_path):
+    """H.264, 4:2:0, the index before the pictures, and each picture at its own time, also at uneven steps."""
+    times = [1.0, 1.04, 1.1, 1.16, 1.3]
+    codec, shown, images = encode(tmp_path / "preview.mp4", times)
+    assert codec.name == "h264" and codec.pix_fmt == "yuv420p"
+    assert shown == pytest.approx([t - 1.0 for t in times], abs=2e-4)
+    data = (tmp_path / "preview.mp4").read_bytes()
+    assert 0 < data.index(b"moov") < data.index(b"mdat")
+    assert np.abs(images[0].astype(int) - [200, 40, 90]).mean() < 6  # colours survive: matrix and range are told
+    assert [p.name for p in tmp_path.iterdir()] == ["preview.mp4"]
+
+
+def test_frames_that_lie_far_apart_become_slides(tmp_path):
+    """24 frames of a minute would be a minute of stills: eight a second instead."""
+    _, shown, _ = encode(tmp_path / "preview.mp4", [0.0, 2.5, 5.0, 7.5])
+    assert shown == pytest.approx([0.0, 0.125, 0.25, 0.375], abs=2e-4)
+
+
+def test_a_film_of_one_picture_lasts_a_second(tmp_path):
+    _, shown, _ = encode(tmp_path / "preview.mp4", [3.0])
+    assert shown == pytest.approx([0.0, 1.0])
+
+
+def test_a_film_that_breaks_off_leaves_no_file(tmp_path):
+    """A cancelled job raises in the middle."""
+
+    def break_off() -> None:
+        with preview_video(tmp_path / "preview.mp4", (0.0, 0.1)) as film:
+            film.add(np.zeros((64, 64, 3), np.uint8), 0.0)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_thumbnail_is_small_and_says_nothing_but_pixels(tmp_path):
+    write_thumbnail(tmp_path / "thumbnail.jpg", np.full((512, 400, 3), 128, np.uint8))
+    with Image.open(tmp_path / "thumbnail.jpg") as image:
+        assert image.size == (250, 320)
+        assert dict(image.getexif()) == {}
+        assert np.abs(np.asarray(image).astype(int) - 128).max() <= 2
+
+
+def test_a_frame_without_a_head_is_shown_as_it_is():
+    frame = pictures((0,))[0]
+    panes = paint(frame, None, CAMERA, np.eye(4), View(0.0, 0.0, 320.0, 240.0, 320, 240))
+    assert np.array_equal(panes.overlay, frame.rgb)
+    assert panes.side_by_side().shape == (240, 960, 3)
+    assert isinstance(frame, Frame)
