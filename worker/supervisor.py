@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from worker import logs
 from worker.child import Child, ChildGone, Message
 from worker.ledger.errors import Cancelled, LeaseLost, UnsealedArtifact
-from worker.ledger.failure import Failure, internal_failure, stalled, worker_lost
+from worker.ledger.failure import Failure, failure_of, internal_failure, stalled, worker_lost
 from worker.ledger.lease import Lease
 from worker.ledger.ledger import Ledger
 from worker.settings import WorkerSettings
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 TICK_S = 0.1
+READY_POLL_S = 0.25
+"""How soon the database hears that the child has its model loaded."""
+
 DATABASE_PATIENCE_S = 60.0
 """How long a finished job waits for a database that does not answer."""
 
@@ -121,9 +124,13 @@ class Supervisor:
             self._patiently(lambda: self._settle(lease, ending))
         except LeaseLost:
             log.warning("the lease was lost; what this attempt wrote is removed")
-            lease.abandon()
+            self._patiently(lease.abandon)
         except SQLAlchemyError:
             log.exception("the database does not answer; the lease will expire and the job run again")
+        except Exception as error:  # a full disk, a folder that cannot be made: this job's end, not the worker's
+            failure = failure_of(error, "exporting")
+            log.exception("the attempt could not be settled")
+            self._patiently(lambda: lease.fail(failure))
         finally:
             self._lease = None
             self._retire_child_if_due()
@@ -270,8 +277,13 @@ class Supervisor:
 
     def _pulse(self) -> None:
         interval = min(self.settings.heartbeat_s, self.settings.lease_s / 3)
-        while not self._ended.wait(interval):
-            self.beat()
+        due_at, was_ready = 0.0, False
+        while not self._ended.wait(min(interval, READY_POLL_S)):
+            child = self._child
+            is_ready = child is not None and child.is_ready
+            if time.monotonic() >= due_at or is_ready != was_ready:
+                due_at, was_ready = time.monotonic() + interval, is_ready
+                self.beat()
 
     def prolong(self) -> None:
         """Prolong the lease on the job at hand, if there is one."""
@@ -289,13 +301,14 @@ class Supervisor:
         """Prolong the lease, and say that this worker lives and what it has loaded."""
         self.prolong()
         lease, child = self._lease, self._child
+        model = child.model if child is not None and child.is_ready and child.is_alive() else None
         info = {
             "queues": list(self.settings.queue_names),
             "busy": lease is not None,
-            "child_ready": bool(child and child.is_ready),
+            "child_ready": bool(child and child.is_ready and child.is_alive()),
         }
         try:
-            self.ledger.worker_seen(self.name, child.model if child else None, info)
+            self.ledger.worker_seen(self.name, model, info)
         except SQLAlchemyError:
             log.warning("the sign of life could not be written down", exc_info=True)
 

@@ -65,7 +65,8 @@ class Crew:
     def hire(self, **settings: object) -> subprocess.Popen[bytes]:
         """Start one more worker."""
         quick = {
-            "data_dir": self.data_dir, "pipeline": "tiny_pipeline:run", "device": "none", "lease_s": LEASE_S,
+            "data_dir": self.data_dir, "database_url": self.ledger.engine.url.render_as_string(hide_password=False),
+            "pipeline": "tiny_pipeline:run", "device": "none", "lease_s": LEASE_S,
             "heartbeat_s": 0.4, "housekeeping_s": 0.2, "redispatch_s": 0.4, "cancel_poll_s": 0.1, "cancel_grace_s": 0.6,
             "term_grace_s": 0.4, "drain_s": 0.3, "no_progress_s": 20, "worker_name": f"worker-{len(self.workers)}",
         }  # fmt: skip
@@ -73,7 +74,9 @@ class Crew:
             quick["broker_url"] = self.broker.url
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MONONPHM_")}
         environment |= {f"MONONPHM_{name.upper()}": str(value) for name, value in (quick | settings).items()}
-        environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)])
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [str(REPOSITORY), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        )
         environment["TINY_JOURNAL"] = str(self.journal)
         log = (self.data_dir / f"worker-{len(self.workers)}.log").open("wb")
         worker = subprocess.Popen([sys.executable, "-m", "worker.main"], env=environment, stderr=log, stdout=log)

@@ -104,6 +104,8 @@ class Lease:
 
         Raises LeaseLost, UnsealedArtifact, and Cancelled when the user asked to stop in the meantime.
         """
+        if self.cancel_requested():  # before any file is touched: a lost lease may belong to a published attempt
+            raise Cancelled(self.job_id)
         sealed = self.ledger.storage.seal(self.job_id, self.fence, list(manifest.get("artifacts", [])))
         with self.ledger.writing() as tx:
             job = self._held(tx)
@@ -166,8 +168,12 @@ class Lease:
         self.ledger.storage.discard_attempt(self.job_id, self.fence)
 
     def abandon(self) -> None:
-        """Remove what a lost attempt wrote; the database is not touched, it is somebody else's now."""
-        self.ledger.storage.discard_attempt(self.job_id, self.fence)
+        """Remove what a lost attempt wrote, unless it was published after all (a commit whose answer got lost)."""
+        query = sa.select(schema.jobs.c.published_fence).where(schema.jobs.c.id == self.job_id)
+        with self.ledger.reading() as tx:
+            published = tx.execute(query).scalar_one_or_none()
+        if published != self.fence:
+            self.ledger.storage.discard_attempt(self.job_id, self.fence)
 
     def _end(self, outcome: str, failure: Failure, again: bool) -> State:
         with self.ledger.writing() as tx:

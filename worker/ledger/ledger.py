@@ -304,7 +304,17 @@ class Ledger:
             "model": None,
             "warnings": [],
         }
-        self.move(tx, job, State.DELETED, deleted_at=now, fence=job.fence + 1, lease_until=None, worker=None, **empty)
+        self.move(
+            tx,
+            job,
+            State.DELETED,
+            deleted_at=now,
+            fence=job.fence + 1,
+            lease_until=None,
+            worker=None,
+            published_fence=None,
+            **empty,
+        )
 
     # ---------------------------------------------------------------- the worker's side
 

@@ -230,6 +230,18 @@ def test_a_stale_writer_can_do_nothing(ledger, submit):
     assert ledger.storage.attempts(job.id) == [fresh.fence], "the loser's bytes are gone"
 
 
+def test_an_attempt_that_was_published_after_all_is_not_thrown_away(ledger, submit):
+    """The commit succeeded but its answer got lost: the worker believes that it lost, and must not clean up."""
+    job = submit()
+    lease = ledger.claim("worker")
+    finish(ledger, lease)
+    with pytest.raises(LeaseLost):
+        lease.publish({"artifacts": []})
+    lease.abandon()
+    _, path = ledger.artifact(job.id, "meshes/frame_00000.ply")
+    assert path.read_bytes() == b"result"
+
+
 def test_a_heartbeat_keeps_the_lease_from_the_reaper(ledger, submit):
     """A living worker keeps its job for as long as it wants."""
     submit()
