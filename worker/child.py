@@ -71,7 +71,8 @@ class Child:
 
     def end(self, grace_s: float) -> None:
         """Have the child end, politely, then not. It and its group are gone when this returns."""
-        self.send({"kind": "exit"})
+        if self.is_alive():
+            self.send({"kind": "exit"})
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:
                 self._process.wait(grace_s)

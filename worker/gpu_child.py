@@ -82,9 +82,13 @@ def main() -> None:
     faulthandler.enable()
     logs.configure(arguments.log_level)
     wire = Wire(commands, answers)
-    device = choose_device(arguments.device, arguments.threads)
-    run, prepare = load_pipeline(arguments.pipeline)
-    wire.send("ready", pid=os.getpid(), device=device, model=_prepared(prepare))
+    try:
+        device = choose_device(arguments.device, arguments.threads)
+        run, prepare = load_pipeline(arguments.pipeline)
+        wire.send("ready", pid=os.getpid(), device=device, model=_prepared(prepare))
+    except Exception:
+        log.critical("the child cannot start", exc_info=True)
+        os._exit(1)
     while (message := wire.orders.get()) is not None:
         serve(wire, run, Order.from_json(message["order"]).on(device), Path(message["workspace"]), message["fence"])
     logging.shutdown()

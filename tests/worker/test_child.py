@@ -92,6 +92,16 @@ def is_running(pid):
         return False
 
 
+def test_a_child_that_cannot_start_says_so_in_the_log_and_leaves(settings, capfd):
+    """A broken installation must not look like a worker that is merely slow to start."""
+    child = Child(settings.model_copy(update={"pipeline": "no_such_module:run"}))
+    with pytest.raises(ChildGone, match="code 1"):
+        receive(child, "ready")
+    child.end(0.5)
+    (line,) = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
+    assert (line["level"], line["message"]) == ("critical", "the child cannot start")
+
+
 def test_the_end_of_a_child_is_told_in_words(settings):
     """`SIGKILL` in a failure tells an operator to look for the out-of-memory killer; `-9` does not."""
     child = Child(settings)
