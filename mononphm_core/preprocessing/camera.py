@@ -15,9 +15,7 @@ DIAGONAL_35MM = 43.2666
 _LOG_STD = {CameraSource.GIVEN: 0.0, CameraSource.EXIF: 0.05, CameraSource.ESTIMATED: 0.3}
 
 
-def camera_of(
-    info: MediaInfo, choice: CameraChoice, default_fov_deg: float
-) -> tuple[Intrinsics, CameraSource, float]:
+def camera_of(info: MediaInfo, choice: CameraChoice, default_fov_deg: float) -> tuple[Intrinsics, CameraSource, float]:
     """Intrinsics of the upright original, where they come from, and one standard deviation of log(focal).
 
     In order: `choice.fx` (fy, cx, cy default to square pixels and the centre), `choice.fov_deg` (horizontal), EXIF
@@ -83,7 +81,7 @@ class Undistorter:
             matrix = intrinsics.matrix() - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])  # cv2: centres at integers
             size = (intrinsics.width, intrinsics.height)
             distortion = np.array(intrinsics.distortion)
-            self._maps = cv2.initUndistortRectifyMap(matrix, distortion, np.eye(3), matrix, size, cv2.CV_32FC1)  # type: ignore[assignment]
+            self._maps = cv2.initUndistortRectifyMap(matrix, distortion, np.eye(3), matrix, size, cv2.CV_32FC1)
 
     def picture(self, rgb: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """The undistorted picture; black where the camera saw nothing."""

@@ -88,8 +88,8 @@ class Finder:
 
     def mesh_near(self, rgb: UInt8[np.ndarray, "h w 3"], box: Box) -> Float[np.ndarray, "478 2"] | None:
         """FaceMesh on the full-resolution surroundings of `box`; None unless what it finds lies on the box."""
-        side = max(int(round(max(box.width, box.height) * _MESH_MARGIN)), 32)
-        left, top = int(round(box.centre[0] - side / 2)), int(round(box.centre[1] - side / 2))
+        side = max(round(max(box.width, box.height) * _MESH_MARGIN), 32)
+        left, top = round(box.centre[0] - side / 2), round(box.centre[1] - side / 2)
         window = cut(rgb, left, top, side)
         best, best_overlap = None, 0.25
         for points in self._mesh_points(_reduced(window, _MESH_SIDE)[0]):

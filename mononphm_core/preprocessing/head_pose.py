@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from mononphm_core.types import Intrinsics
 
+_NO_DISTORTION = np.zeros(5)
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,16 @@ class QuickPose:
 def quick_pose(
     points_px: Float[np.ndarray, "478 2"], reference: Float[np.ndarray, "478 3"], intrinsics: Intrinsics
 ) -> QuickPose | None:
-    """Perspective-n-point by squared-error SQPnP (Terzakis & Lourakis 2020), then Levenberg-Marquardt; None if it fails."""
+    """Perspective-n-point by SQPnP (Terzakis & Lourakis 2020), then Levenberg-Marquardt; None if it fails."""
     usable = np.isfinite(reference).all(axis=1)
     model, image = np.ascontiguousarray(reference[usable]), np.ascontiguousarray(points_px[usable])
     matrix = intrinsics.matrix()
     try:
-        found, turn, shift = cv2.solvePnP(model, image, matrix, None, flags=cv2.SOLVEPNP_SQPNP)
+        found, turn, shift = cv2.solvePnP(model, image, matrix, _NO_DISTORTION, flags=cv2.SOLVEPNP_SQPNP)
         if not found:
             return None
-        turn, shift = cv2.solvePnPRefineLM(model, image, matrix, None, turn, shift)
-        seen, _ = cv2.projectPoints(model, turn, shift, matrix, None)
+        turn, shift = cv2.solvePnPRefineLM(model, image, matrix, _NO_DISTORTION, turn, shift)
+        seen, _ = cv2.projectPoints(model, turn, shift, matrix, _NO_DISTORTION)
     except cv2.error:
         return None
     error = np.median(np.linalg.norm(seen[:, 0] - image, axis=1)) / max(np.ptp(image[:, 1]), 1e-9)

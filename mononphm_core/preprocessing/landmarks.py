@@ -67,7 +67,10 @@ def face_mesh_triangles() -> Int[np.ndarray, "triangles 3"]:
         neighbours.setdefault(a, set()).add(b)
         neighbours.setdefault(b, set()).add(a)
     cycles = {
-        tuple(sorted((a, b, c))) for a, near in neighbours.items() for b, c in combinations(near, 2) if c in neighbours[b]
+        tuple(sorted((a, b, c)))
+        for a, near in neighbours.items()
+        for b, c in combinations(near, 2)
+        if c in neighbours[b]
     }
     return np.array(sorted(cycles))
 
@@ -77,9 +80,7 @@ def inside(points: Float[np.ndarray, "478 2"], width: int, height: int) -> Bool[
     return (points >= 0).all(axis=1) & (points[:, 0] <= width) & (points[:, 1] <= height)
 
 
-def steadiness(
-    track: Sequence[Float[np.ndarray, "478 2"]], times_s: Sequence[float]
-) -> list[Float[np.ndarray, "478"]]:
+def steadiness(track: Sequence[Float[np.ndarray, "478 2"]], times_s: Sequence[float]) -> list[Float[np.ndarray, "478"]]:
     """Confidence from motion: how far a point leaves the mean of its two neighbours in time, all three aligned.
 
     1 / (1 + (r / 0.02)^2) with r in face heights; 1 where a neighbour is missing or further than 0.15 s.

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_CHATTER = re.compile(rb"^([IWEF]\d{4} |INFO: |WARNING: |W0000|objc\[|.*(gl_context|XNNPACK|inference_feedback|absl::))")
+_CHATTER = re.compile(rb"^([IWEF]\d{4} |INFO: |WARNING: |.*(gl_context|XNNPACK|inference_feedback|absl::))")
 _lock = threading.Lock()
 
 

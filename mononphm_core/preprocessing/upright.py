@@ -1,18 +1,15 @@
 """Pictures that are sideways or upside down without saying so."""
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
-from jaxtyping import UInt8
 
 from mononphm_core.preprocessing.finder import Finder
+from mononphm_core.preprocessing.pictures import Pictures
 
-Picture = UInt8[np.ndarray, "height width 3"]
 _ENOUGH_VOTES = 9.0
 _MARGIN = 1.5
 
 
-def quarter_turns(finder: Finder, pictures: Sequence[int], load: Callable[[int], Picture], most: int = 10) -> int:
+def quarter_turns(finder: Finder, pictures: Pictures, most: int = 10) -> int:
     """How many counter-clockwise quarter turns make the faces of a clip upright: 0..3.
 
     Every looked-at picture is searched in all four positions, and each face found votes with its own roll: FaceMesh
@@ -20,9 +17,9 @@ def quarter_turns(finder: Finder, pictures: Sequence[int], load: Callable[[int],
     that errs. A turn needs 1.5 times the votes of none. 0 also where no face is found at all.
     """
     votes = np.zeros(4)
-    spread = [pictures[round(at)] for at in np.linspace(0, len(pictures) - 1, min(most, len(pictures)))]
-    for index in spread:
-        rgb = load(index)
+    count = len(pictures.frames)
+    for at in np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist():
+        rgb = pictures.load(at)
         for turn in range(4):
             faces = finder.faces(np.ascontiguousarray(np.rot90(rgb, turn)))
             if faces:
