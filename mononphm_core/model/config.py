@@ -1,0 +1,118 @@
+"""Sizes and choices of one head model; the published release and our own priors are values of the same class."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class IdentityConfig:
+    """The canonical ensemble: which local networks there are and how they are blended (MonoNPHM, section 3)."""
+
+    anchors: int = 65
+    symmetric_pairs: int = 30
+    """Anchors 0 .. 2 * pairs - 1 come in (left, right) pairs that share one network; the rest lie on the midline."""
+    neighbours: int = 12
+    """Local networks evaluated per point."""
+    d_global: int = 64
+    d_local_geo: int = 32
+    d_local_app: int = 32
+    hidden_geo: int = 200
+    hidden_app: int = 200
+    layers_geo: int = 4
+    layers_app: int = 4
+    """Hidden layers."""
+    hidden_anchors: int = 64
+    """Width of the network that places the anchors."""
+    bottleneck: int = 16
+    """Width of the geometry feature that the colour networks see."""
+    blend: Literal["published", "compact"] = "published"
+    """`published`: Gaussian whose width is the 8th neighbour's distance / blend_std. `compact`: a Gaussian of fixed width times a
+    factor that vanishes at the first neighbour left out, so that nothing jumps where the set of neighbours changes."""
+    blend_std: float = 3.75
+    blend_width: float = 0.08
+    """Of `compact`, head units."""
+    global_node: bool = True
+    """One more network without a position, always evaluated (published)."""
+    point_scale: float = 1.0
+    """Factor on local offsets before the first layer: our codes have unit variance, offsets are hundredths; 1 = published."""
+    code_scale: float = 1.0
+    """Factor on codes before the first layer; 1 = published."""
+    colour_bands: int = 0
+    """Frequency bands of the local offset that the colour networks see besides the feature; 0 = published (none)."""
+
+    @property
+    def types(self) -> int:
+        """Distinct local networks: a pair shares one."""
+        return self.anchors - self.symmetric_pairs + int(self.global_node)
+
+    @property
+    def nodes(self) -> int:
+        """Networks' places: anchors, plus the one without a position."""
+        return self.anchors + int(self.global_node)
+
+    @property
+    def d_geo(self) -> int:
+        """Length of `z_geo`."""
+        return self.d_global + self.nodes * self.d_local_geo
+
+    @property
+    def d_app(self) -> int:
+        """Length of `z_app`."""
+        return self.d_global + self.nodes * self.d_local_app
+
+
+@dataclass(frozen=True)
+class DeformationConfig:
+    """The backward deformation field: posed point -> canonical offset and ambient coordinates (MonoNPHM, section 3.2)."""
+
+    d_expression: int = 100
+    d_identity: int = 16
+    """Width to which identity and anchors are compressed."""
+    hidden: int = 400
+    layers: int = 6
+    """Hidden layers; the input is given again at the middle one, divided by sqrt(2)."""
+    ambient: int = 2
+    """Ambient ("hyper") dimensions of the canonical space."""
+    bands: int = 0
+    """Frequency bands of the posed point; 0 = published (none)."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One head model."""
+
+    identity: IdentityConfig = field(default_factory=IdentityConfig)
+    deformation: DeformationConfig = field(default_factory=DeformationConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> "ModelConfig":
+        """The inverse of `to_dict`; an unknown key is a TypeError."""
+        return ModelConfig(IdentityConfig(**values["identity"]), DeformationConfig(**values["deformation"]))
+
+
+RELEASE = ModelConfig()
+"""The published release: 36 local networks of width 200, codes of 2176, expression code of 100."""
+
+SMALL = ModelConfig(
+    IdentityConfig(
+        neighbours=6,
+        d_global=48,
+        d_local_geo=24,
+        d_local_app=8,
+        hidden_geo=64,
+        hidden_app=48,
+        layers_geo=4,
+        layers_app=3,
+        blend="compact",
+        global_node=False,
+        point_scale=12.0,
+        code_scale=0.25,
+        colour_bands=3,
+    ),
+    DeformationConfig(d_expression=53, d_identity=16, hidden=128, layers=5, ambient=0, bands=4),
+)
+"""Our prior for two processor cores; expression codes are the weights of the 53 blendshapes."""
