@@ -1,0 +1,82 @@
+"""Which head models this machine has: a folder a model, each with `card.json` and `model.safetensors`."""
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mononphm_core.errors import AssetError, ChecksumMismatch, WeightsNotFound
+from mononphm_core.io.weights import file_sha256, load_model
+from mononphm_core.model.head import HeadModel
+
+BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "models"
+DEFAULT_MODEL = "open-small"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known of one registered model."""
+
+    name: str
+    version: str
+    path: Path
+    """The weight file."""
+    sha256: str
+    licence: str
+    d_geo: int
+    d_app: int
+    d_exp: int
+    expression_names: tuple[str, ...] = ()
+    """Blendshape names of the entries of z_exp, where the model has such a meaning."""
+
+
+def list_models(folder: Path = BUNDLED) -> list[ModelCard]:
+    """Every registered model, the default first."""
+    cards = [_read(path) for path in sorted(folder.glob("*/card.json"))]
+    return sorted(cards, key=lambda card: (card.name != DEFAULT_MODEL, card.name))
+
+
+def find_model(name: str | None = None, folder: Path = BUNDLED) -> ModelCard:
+    """The card of a model by name, the default's without one; WeightsNotFound names what there is."""
+    wanted = name or DEFAULT_MODEL
+    cards = list_models(folder)
+    for card in cards:
+        if card.name == wanted:
+            return card
+    have = ", ".join(card.name for card in cards) or "none"
+    raise WeightsNotFound(f"no model is named {wanted!r}; installed: {have}")
+
+
+def verify(card: ModelCard) -> None:
+    """Compare the weight file with its card; ChecksumMismatch says what differs."""
+    if not card.path.is_file():
+        raise WeightsNotFound(f"the weight file of {card.name} is missing: {card.path.name}")
+    found = file_sha256(card.path)
+    if found != card.sha256:
+        raise ChecksumMismatch(f"{card.path.name} of {card.name} has sha256 {found[:12]}…, its card says {card.sha256[:12]}…")
+
+
+@functools.lru_cache(maxsize=2)
+def warm_model(card: ModelCard, device: str) -> HeadModel:
+    """The model on a device, kept between jobs of one process."""
+    return load_model(card.path, card.sha256).to(device)
+
+
+def _read(path: Path) -> ModelCard:
+    try:
+        card: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        sizes = card["latent_sizes"]
+        return ModelCard(
+            name=card["name"],
+            version=card["version"],
+            path=path.parent / card["file"],
+            sha256=card["sha256"],
+            licence=card["licence"],
+            d_geo=sizes["z_geo"],
+            d_app=sizes["z_app"],
+            d_exp=sizes["z_exp"],
+            expression_names=tuple(card.get("expression_names", ())),
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise AssetError(f"the card of model {path.parent.name} is unreadable: {error!r}") from error

@@ -1,0 +1,122 @@
+"""Random training batches: distances from the pool; correspondences, expressions and colours made on the spot."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mononphm_core.training.appearance import Painter
+from mononphm_core.training.codes import CodeBasis
+from mononphm_core.training.pool import PoolHead
+from mononphm_core.training.sources import OpenHeads, sample_expression
+from mononphm_core.training.supervision import HU_PER_MM, sample_surface, surface_density
+
+
+@dataclass(frozen=True)
+class BatchSizes:
+    """How much one step sees."""
+
+    heads: int = 8
+    distances: int = 1600
+    """Points per head with a known signed distance."""
+    correspondences: int = 1000
+    colours: int = 320
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's supervision. Lengths in head units, colours in the decoder's range [-1, 1]."""
+
+    z_geo: Float[Tensor, "heads d_geo"]
+    z_app: Float[Tensor, "heads d_app"]
+    z_exp: Float[Tensor, "heads d_exp"]
+    x_canonical: Float[Tensor, "heads distances 3"]
+    sdf: Float[Tensor, "heads distances"]
+    x_posed: Float[Tensor, "heads correspondences 3"]
+    x_target: Float[Tensor, "heads correspondences 3"]
+    x_coloured: Float[Tensor, "heads colours 3"]
+    colour: Float[Tensor, "heads colours 3"]
+    anchors: Float[Tensor, "heads anchors 3"]
+
+
+class BatchMaker:
+    """Draws batches. All randomness comes from the generator that is passed in."""
+
+    def __init__(
+        self, heads: OpenHeads, painter: Painter, geometry: CodeBasis, appearance: CodeBasis, complexions: int = 600
+    ) -> None:
+        self.heads, self.painter, self.geometry = heads, painter, geometry
+        self.density = surface_density(heads)
+        self.triangles = painter.triangles
+        rng = np.random.default_rng(11)
+        self.complexions = [painter.sample(rng) for _ in range(complexions)]
+        vertices = painter.vertices()
+        painted = np.stack([painter.paint(c, vertices) for c in self.complexions]) * 2 - 1
+        self.z_app = appearance.encode(painted)
+        self.names = heads.expression_names
+
+    def draw(self, rng: np.random.Generator, pool: list[PoolHead], sizes: BatchSizes) -> Batch:
+        """A random batch."""
+        chosen = [pool[i] for i in rng.integers(len(pool), size=sizes.heads)]
+        canonical = np.stack([h.canonical for h in chosen])
+        z_geo = self.geometry.encode(canonical)
+        z_exp = np.stack([sample_expression(rng, self.names) for _ in chosen])
+        person = rng.integers(len(self.complexions), size=sizes.heads)
+        x, sdf, posed, target, coloured, colour = [], [], [], [], [], []
+        for i, head in enumerate(chosen):
+            pick = rng.integers(len(head.distances.sdf), size=sizes.distances)
+            x.append(head.distances.x_canonical[pick])
+            sdf.append(head.distances.sdf[pick])
+            a, b = self.correspondences(rng, head, z_exp[i], sizes.correspondences)
+            posed.append(a)
+            target.append(b)
+            c, rgb = self.colours(rng, head, int(person[i]), sizes.colours)
+            coloured.append(c)
+            colour.append(rgb)
+        stacks = (z_geo, self.z_app[person], z_exp, x, sdf, posed, target, coloured, colour)
+        return Batch(
+            *(torch.from_numpy(np.stack(list(s)).astype(np.float32)) for s in stacks),
+            anchors=torch.from_numpy(canonical[:, self.heads.anchors]),
+        )
+
+    def correspondences(
+        self, rng: np.random.Generator, head: PoolHead, z_exp: Float[np.ndarray, "d_exp"], count: int
+    ) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
+        """(posed, canonical) points: one template place on both shapes, displaced alike along the two normals."""
+        triangle, bary = sample_surface(rng, self.density, int(count * 1.3))
+        part = self.heads.skeleton.part[self.triangles[triangle, 0]]
+        hidden = ~head.seen[triangle]
+        for side, name in ((7, "eyeBlink_L"), (8, "eyeBlink_R")):
+            if z_exp[self.names.index(name)] > 0.35:
+                hidden |= part == side
+        rows = np.nonzero(~hidden)[0][:count]
+        rows = np.resize(rows, count)
+        corners, bary = self.triangles[triangle[rows]], bary[rows]
+        weights = z_exp - self.heads.z_canonical
+        active = np.nonzero(weights)[0]
+        a = head.canonical[corners]
+        b = a + np.tensordot(weights[active], self.heads.expression[active][:, corners], 1)
+        sigma = np.where(rng.random(count) < 0.5, 1.0, 4.0)[:, None] * HU_PER_MM
+        delta = (sigma * rng.standard_normal((count, 1))).astype(np.float32)
+        points = [np.einsum("pk,pkc->pc", bary, c) + delta * _face_normals(c) for c in (b, a)]
+        return points[0], points[1]
+
+    def colours(
+        self, rng: np.random.Generator, head: PoolHead, person: int, count: int
+    ) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
+        """Canonical points near the surface and their colour."""
+        triangle, bary = sample_surface(rng, self.density, int(count * 1.3))
+        rows = np.resize(np.nonzero(head.seen[triangle])[0][:count], count)
+        triangle, bary = triangle[rows], bary[rows]
+        corners = head.canonical[self.triangles[triangle]]
+        delta = (1.0 * HU_PER_MM * rng.standard_normal((count, 1))).astype(np.float32)
+        x = np.einsum("pk,pkc->pc", bary, corners) + delta * _face_normals(corners)
+        return x, self.painter.paint(self.complexions[person], self.painter.at(triangle, bary)) * 2 - 1
+
+
+def _face_normals(corners: Float[np.ndarray, "points 3 3"]) -> Float[np.ndarray, "points 3"]:
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    result: np.ndarray = normal / (np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12)
+    return result

@@ -1,0 +1,160 @@
+"""The training loop: one command, CPU or CUDA, resumable at any moment, paced by time instead of by a fixed number of steps.
+
+Losses (weights): |clamped sdf error| near and far (1), correspondence L1 (3), colour L1 (0.02).
+The network that places the anchors is fitted first and then held: everything else is measured from them.
+No eikonal term and no second derivatives: distances are supervised everywhere. The learning rate falls as a cosine of the share of the
+time budget that is used up, so that a run of any length ends annealed; a longer budget continues the same run.
+"""
+
+import json
+import logging
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mononphm_core.model.head import HeadModel
+from mononphm_core.training.batches import Batch, BatchMaker, BatchSizes
+from mononphm_core.training.pool import Pool
+
+log = logging.getLogger(__name__)
+CLAMP = 0.12
+"""Head units (30 mm): distances beyond it carry no detail."""
+MM = 250.0
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """All that a run depends on."""
+
+    hours: float = 1.5
+    """Compute time of the whole run, resumptions included."""
+    lr: float = 2e-3
+    lr_last: float = 2e-5
+    warm_up_steps: int = 200
+    clip: float = 1.0
+    checkpoint_s: float = 120.0
+    evaluate_every: int = 100
+    seed: int = 0
+    sizes: BatchSizes = BatchSizes()
+
+
+def losses(model: HeadModel, batch: Batch) -> dict[str, Tensor]:
+    """Weighted terms of one batch."""
+    person = model.identity.person(batch.z_geo, batch.z_app)
+    sdf, _ = model.identity(_with_ambient(model, batch.x_canonical), person, colour=False)
+    _, colour = model.identity(_with_ambient(model, batch.x_coloured), person, colour=True)
+    assert colour is not None
+    true_anchor_condition = model.deformation.condition(batch.z_geo, person.anchors.detach(), batch.z_exp)
+    offset, _ = model.deformation(batch.x_posed, true_anchor_condition)
+    return {
+        "sdf": (sdf.clamp(-CLAMP, CLAMP) - batch.sdf.clamp(-CLAMP, CLAMP)).abs().mean(),
+        "correspondence": 3.0 * (batch.x_posed + offset - batch.x_target).abs().mean(),
+        "colour": 0.02 * (colour - batch.colour).abs().mean(),
+    }
+
+
+def evaluate(model: HeadModel, batch: Batch) -> dict[str, float]:
+    """Errors on people and expressions that training never sees, in millimetres and dB."""
+    with torch.no_grad():
+        person = model.identity.person(batch.z_geo, batch.z_app)
+        sdf, _ = model.identity(_with_ambient(model, batch.x_canonical), person, colour=False)
+        near = batch.sdf.abs() < 3 / MM
+        _, colour = model.identity(_with_ambient(model, batch.x_coloured), person, colour=True)
+        assert colour is not None
+        offset, _ = model.deformation(batch.x_posed, model.deformation.condition(batch.z_geo, person.anchors, batch.z_exp))
+        mse = ((colour - batch.colour) / 2).square().mean()
+        return {
+            "near_sdf_mm": float((sdf - batch.sdf)[near].abs().mean() * MM),
+            "sign_wrong": float(((sdf < 0) != (batch.sdf < 0))[batch.sdf.abs() > 0.5 / MM].float().mean()),
+            "correspondence_mm": float((batch.x_posed + offset - batch.x_target).norm(dim=-1).mean() * MM),
+            "anchors_mm": float((person.anchors - batch.anchors).norm(dim=-1).mean() * MM),
+            "colour_psnr_db": float(-10 * torch.log10(mse)),
+        }
+
+
+def train(
+    model: HeadModel, maker: BatchMaker, pool: Pool, held_out: Batch, directory: Path, config: TrainingConfig
+) -> dict[str, float]:
+    """Train until the budget is used up; continue from `directory` if a checkpoint is there. Returns the last evaluation."""
+    device = next(model.parameters()).device
+    place_anchors(model, maker, pool)
+    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=config.lr)
+    state: dict[str, Any] = {"step": 0, "seconds": 0.0}
+    checkpoint = directory / "checkpoint.pt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        model.load_state_dict(saved["model"])
+        optimiser.load_state_dict(saved["optimiser"])
+        state = saved["state"]
+        log.info("continuing at step %d after %.0f s", state["step"], state["seconds"])
+    budget = config.hours * 3600
+    last_saved = time.monotonic()
+    figures = evaluate(model, held_out)
+    while state["seconds"] < budget:
+        started = time.process_time() if device.type == "cpu" else time.monotonic()
+        step = state["step"]
+        used = min(1.0, state["seconds"] / budget)
+        rate = config.lr_last + 0.5 * (config.lr - config.lr_last) * (1 + math.cos(math.pi * used))
+        for group in optimiser.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / config.warm_up_steps)
+        rng = np.random.default_rng([config.seed, step])
+        batch = _to(maker.draw(rng, pool.heads, config.sizes), device)
+        terms = losses(model, batch)
+        optimiser.zero_grad(set_to_none=True)
+        torch.stack(list(terms.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), config.clip)
+        optimiser.step()
+        state["step"] += 1
+        now = time.process_time() if device.type == "cpu" else time.monotonic()
+        state["seconds"] += now - started
+        if state["step"] % config.evaluate_every == 0:
+            pool.refresh()
+            figures = evaluate(model, held_out)
+            row = {**state, "heads": len(pool.heads), "lr": rate, **figures}
+            row.update({f"loss_{k}": float(v.detach()) for k, v in terms.items()})
+            with open(directory / "log.jsonl", "a") as out:
+                out.write(json.dumps(row) + "\n")
+            log.info("%s", " ".join(f"{k}={v:.4g}" for k, v in row.items()))
+        if time.monotonic() - last_saved > config.checkpoint_s or state["seconds"] >= budget:
+            temporary = checkpoint.with_suffix(".tmp")
+            torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "state": state}, temporary)
+            os.replace(temporary, checkpoint)
+            last_saved = time.monotonic()
+    return figures
+
+
+def place_anchors(model: HeadModel, maker: BatchMaker, pool: Pool, steps: int = 3000) -> None:
+    """Fit the anchor network to the pool's people and freeze it. Deterministic, a few seconds."""
+    canonical = np.stack([head.canonical for head in pool.heads[:1500]])
+    z = torch.from_numpy(maker.geometry.encode(canonical))
+    target = torch.from_numpy(canonical[:, maker.heads.anchors])
+    network = model.identity.anchor_head
+    device = next(model.parameters()).device
+    z, target = z.to(device), target.to(device)
+    optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
+    annealed = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for step in range(steps):
+        rows = torch.arange(step * 128, step * 128 + 128, device=device) % len(z)
+        loss = (model.identity.anchors(z[rows]) - target[rows]).square().mean() * 1e3
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        annealed.step()
+    network.requires_grad_(False)
+    log.info("anchors placed to %.2f mm", float(loss.detach() / 1e3) ** 0.5 * MM)
+
+
+def _with_ambient(model: HeadModel, x: Tensor) -> Tensor:
+    ambient = model.config.deformation.ambient
+    return torch.nn.functional.pad(x, (0, ambient)) if ambient else x
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    return Batch(**{k: v.to(device) for k, v in batch.__dict__.items()})
