@@ -1,0 +1,317 @@
+import { ask, bytes, jobPath, moment, problemOf, seconds, showProblem, STATES } from "/web/api.js";
+import { boundsOf, readPly } from "/web/ply.js";
+import { Viewer } from "/web/viewer.js";
+
+const $ = (id) => document.getElementById(id);
+const id = decodeURIComponent(location.pathname.split("/").filter(Boolean).at(-1) || "");
+const STAGES = {
+  decoding: "Reading the file", preprocessing: "Finding the face", stage1: "Fitting each frame",
+  stage2: "Fitting all frames together", meshing: "Making meshes", exporting: "Writing files",
+};
+const ENDED = ["succeeded", "failed", "cancelled"];
+const KEPT_BYTES = 400e6;
+let job = null;
+let shownResult = false;
+
+// ---------------------------------------------------------------- the job and how far it is
+
+async function refresh() {
+  try {
+    job = await ask(jobPath(id));
+    showProblem($("problem"), null);
+    show();
+  } catch (error) {
+    showProblem($("problem"), error);
+    if (["job_not_found", "job_deleted"].includes(error.code)) {
+      for (const part of ["progress", "result", "files", "warnings", "cancel", "retry", "delete"]) $(part).hidden = true;
+      job = null;
+    }
+    throw error;
+  }
+}
+
+function show() {
+  $("title").textContent = job.input.filename;
+  document.title = `${job.input.filename} · ${STATES[job.state]} · MonoNPHM`;
+  const size = job.input.width ? `${job.input.width} × ${job.input.height}` : null;
+  const took = job.started_at && job.finished_at ? `took ${seconds((new Date(job.finished_at) - new Date(job.started_at)) / 1000)}` : null;
+  $("facts").textContent = [moment(job.created_at), bytes(job.input.bytes), size, `${job.options.quality} quality`, took,
+    job.model && job.model.name ? `model ${job.model.name}` : null, job.expires_at ? `kept until ${moment(job.expires_at)}` : null]
+    .filter(Boolean).join(" · ");
+  $("progress").hidden = job.state === "succeeded";
+  $("state").textContent = STATES[job.state];
+  $("state").className = `badge ${job.state}`;
+  $("bar").value = job.progress.percent;
+  $("bar").hidden = ENDED.includes(job.state);
+  $("stages").hidden = ENDED.includes(job.state);
+  $("doing").textContent = sentence();
+  const names = Object.keys(STAGES).filter((name) => !/^stage\d$/.test(name) || !job.options.stages || job.options.stages.includes(Number(name.at(-1))));
+  const now = names.indexOf(job.stage);
+  $("stages").replaceChildren(...names.map((name, place) => {
+    const item = document.createElement("li");
+    item.textContent = STAGES[name];
+    if (now >= 0 && place < now) item.className = "done";
+    if (place === now) { item.className = "now"; item.setAttribute("aria-current", "step"); }
+    return item;
+  }));
+  if (job.error) showProblem($("problem"), { title: job.error.title, message: job.error.detail });
+  list($("warning-list"), job.warnings.map((text) => [document.createTextNode(text)]));
+  $("warnings").hidden = job.warnings.length === 0;
+  $("cancel").hidden = !job.links.cancel;
+  $("retry").hidden = !job.links.retry;
+  $("delete").hidden = false;
+  if (job.state === "succeeded" && !shownResult) {
+    shownResult = true;
+    showResult().catch((error) => showProblem($("problem"), error));
+  }
+}
+
+function sentence() {
+  if (job.state === "queued") return job.queue_position > 1 ? `${job.queue_position - 1} before it` : "next in line";
+  if (job.state === "running") {
+    const frames = job.progress.frames_total > 1 ? `, frame ${Math.min(job.progress.frames_done + 1, job.progress.frames_total)} of ${job.progress.frames_total}` : "";
+    const attempt = job.attempts > 1 ? ` (attempt ${job.attempts})` : "";
+    return `${Math.floor(job.progress.percent)} % · ${STAGES[job.stage] || "Starting"}${frames}${attempt}`;
+  }
+  return { cancelling: "waiting until the device is free", cancelled: "stopped as you asked", failed: job.error && job.error.stage ? `while: ${STAGES[job.error.stage] || job.error.stage}` : "" }[job.state] || "";
+}
+
+// Events where they get through, asking where they do not. A reconnecting EventSource resumes by itself.
+function follow() {
+  let polling = null;
+  const poll = () => {
+    polling = polling || setInterval(async () => {
+      try { await refresh(); } catch (error) { if (!job && error.status) stop(); return; }
+      if (ENDED.includes(job.state)) stop();
+    }, 1500);
+  };
+  const source = new EventSource(`${jobPath(id)}/events`);
+  const queueLook = setInterval(() => { if (job && job.state === "queued") refresh().catch(() => {}); }, 5000);
+  const stop = () => { source.close(); clearInterval(polling); clearInterval(queueLook); };
+  source.addEventListener("progress", (event) => {
+    if (!job || !["running", "queued"].includes(job.state)) return;
+    const data = JSON.parse(event.data);
+    if (data.percent < job.progress.percent) return;
+    const { stage, percent, step, total, frames_done, frames_total } = data;
+    job = { ...job, state: "running", stage, progress: { percent, step, total, frames_done, frames_total } };
+    show();
+  });
+  source.addEventListener("state", async (event) => {
+    const { state } = JSON.parse(event.data);
+    try { await refresh(); } catch { /* shown */ }
+    if (ENDED.includes(state) || state === "deleted") stop();
+  });
+  source.onerror = () => { if (source.readyState === EventSource.CLOSED) poll(); };
+}
+
+// ---------------------------------------------------------------- the result
+
+async function showResult() {
+  const { items } = await ask(`${jobPath(id)}/artifacts`);
+  const named = new Map(items.map((item) => [item.name, item]));
+  showFiles(items);
+  showPreview(named);
+  let manifest = {};
+  if (named.has("manifest.json")) manifest = await ask(named.get("manifest.json").href).catch(() => ({}));
+  const fits = new Map(((manifest.quality || {}).frames || []).map((frame) => [frame.frame_index, frame]));
+  showFigures(manifest.quality || {});
+  const meshes = items.filter((item) => item.role === "mesh").map((item) => {
+    const index = Number((item.name.match(/(\d+)\.\w+$/) || [])[1] || 0);
+    return { ...item, index, fit: fits.get(index) || null };
+  }).sort((a, b) => a.index - b.index);
+  $("result").hidden = false;
+  if (meshes.length) await showMeshes(meshes);
+  else document.querySelector(".stage3d").hidden = true;
+}
+
+function list(parent, rows) {
+  parent.replaceChildren(...rows.map((children) => {
+    const item = document.createElement("li");
+    item.append(...children);
+    return item;
+  }));
+}
+
+function fileRow(item) {
+  const link = document.createElement("a");
+  link.href = item.href;
+  link.download = item.name.split("/").at(-1);
+  link.textContent = item.name;
+  const size = document.createElement("span");
+  size.textContent = bytes(item.bytes);
+  return [link, size];
+}
+
+function showFiles(items) {
+  const meshes = items.filter((item) => item.role === "mesh");
+  list($("file-list"), items.filter((item) => item.role !== "mesh").map(fileRow));
+  list($("mesh-list"), meshes.map(fileRow));
+  $("meshes").hidden = meshes.length === 0;
+  $("meshes-title").textContent = `${meshes.length} ${meshes.length === 1 ? "mesh" : "meshes"}, one a frame`;
+  $("zip").href = `${jobPath(id)}/artifacts.zip`;
+  $("total").textContent = bytes(items.reduce((sum, item) => sum + item.bytes, 0));
+  $("files").hidden = false;
+}
+
+function showPreview(named) {
+  const [film, still] = [named.get("preview.mp4"), named.get("preview.png")];
+  if (!film && !still) return;
+  const picture = document.createElement(film ? "video" : "img");
+  picture.src = (film || still).href;
+  if (film) Object.assign(picture, { controls: true, loop: true, muted: true, playsInline: true, preload: "metadata" });
+  else picture.alt = "Input, the mesh over it, and the mesh alone, side by side";
+  $("preview").prepend(picture);
+  $("preview").hidden = false;
+}
+
+function showFigures(quality) {
+  const mean = (figure, digits, unit, scale = 1) => figure && Number.isFinite(figure.mean) ? `${(figure.mean * scale).toFixed(digits)}${unit}` : null;
+  const figures = [
+    [quality.frames_tracked ? `${quality.frames_accepted} of ${quality.frames_tracked}` : null, "frames accepted"],
+    [mean(quality.landmark_error_px, 1, " px"), "landmark error"],
+    [mean(quality.silhouette_iou, 0, " %", 100), "silhouette overlap"],
+    [mean(quality.photometric_error, 1, " %", 100), "colour difference"],
+  ].filter(([value]) => value !== null);
+  list($("figures"), figures.map(([value, meaning]) => {
+    const [strong, span] = [document.createElement("strong"), document.createElement("span")];
+    strong.textContent = value;
+    span.textContent = meaning;
+    return [strong, span];
+  }));
+}
+
+// ---------------------------------------------------------------- the head in 3D
+
+async function showMeshes(meshes) {
+  const said = $("view-said");
+  if (!meshes[0].name.endsWith(".ply")) {
+    said.textContent = "The view shows PLY meshes; these can be downloaded below.";
+    return;
+  }
+  let viewer;
+  try {
+    viewer = new Viewer($("view"));
+  } catch (error) {
+    said.textContent = error.message;
+    return;
+  }
+  const loaded = new Map(); // place -> promise of {gpu, bytes}, least recently used first
+  let wanted = 0, playing = false, framed = false;
+
+  const load = (place) => {
+    const known = loaded.get(place);
+    if (known) { loaded.delete(place); loaded.set(place, known); return known; }
+    const coming = (async () => {
+      const answer = await fetch(meshes[place].href);
+      if (!answer.ok) throw problemOf(answer.status, await answer.text());
+      const buffer = await answer.arrayBuffer();
+      const mesh = readPly(buffer);
+      if (!framed) { framed = true; viewer.frame(boundsOf(mesh.positions)); }
+      return { gpu: viewer.upload(mesh), bytes: buffer.byteLength };
+    })();
+    loaded.set(place, coming);
+    coming.then(forgetOld, () => loaded.delete(place));
+    return coming;
+  };
+  const forgetOld = async () => {
+    let kept = 0;
+    for (const [place, promise] of [...loaded].reverse()) {
+      const entry = await Promise.race([promise, null]);
+      if (!entry) continue;
+      kept += entry.bytes;
+      if (kept > KEPT_BYTES && Math.abs(place - wanted) > 2 && viewer.forget(entry.gpu)) loaded.delete(place);
+    }
+  };
+  const ticks = meshes.map((mesh, place) => {
+    const tick = document.createElement("span");
+    if (mesh.fit) tick.className = mesh.fit.accepted ? "yes" : "no";
+    tick.addEventListener("click", () => go(place));
+    return tick;
+  });
+  const label = (place) => {
+    const { fit, index } = meshes[place];
+    return [`Frame ${index}`, meshes.length > 1 ? `${place + 1} of ${meshes.length}` : null,
+      fit && Number.isFinite(fit.timestamp_s) ? `${fit.timestamp_s.toFixed(2)} s` : null,
+      fit ? (fit.accepted ? "✓ accepted" : "✕ not accepted: treat with care") : null,
+      fit && Number.isFinite(fit.landmark_error_px) ? `landmarks off by ${fit.landmark_error_px.toFixed(1)} px` : null]
+      .filter(Boolean).join(" · ");
+  };
+  const go = async (place) => {
+    wanted = place;
+    $("slider").value = place;
+    $("slider").setAttribute("aria-valuetext", label(place));
+    $("frame-said").textContent = label(place);
+    ticks.forEach((tick, at) => tick.classList.toggle("here", at === place));
+    const slow = setTimeout(() => { said.textContent = "Loading …"; }, 250);
+    try {
+      const entry = await load(place);
+      if (wanted === place) viewer.show(entry.gpu);
+      said.textContent = "";
+    } catch (error) {
+      said.textContent = error.message;
+    } finally {
+      clearTimeout(slow);
+    }
+  };
+  const pause = (place) => {
+    const [a, b] = [meshes[place].fit, meshes[place + 1] && meshes[place + 1].fit];
+    const gap = a && b ? b.timestamp_s - a.timestamp_s : 0.1;
+    return 1000 * Math.max(0.02, Math.min(0.5, gap > 0 ? gap : 0.1));
+  };
+  const run = async () => {
+    while (playing) {
+      const began = performance.now(), next = (wanted + 1) % meshes.length;
+      load((next + 1) % meshes.length).catch(() => {});
+      await load(next).catch(() => {});
+      await new Promise((wake) => setTimeout(wake, Math.max(0, pause(wanted) - (performance.now() - began))));
+      if (playing) await go(next);
+    }
+  };
+  const setPlaying = (value) => {
+    playing = value;
+    $("play").textContent = playing ? "❚❚" : "▶";
+    $("play").setAttribute("aria-label", playing ? "Pause" : "Play");
+    if (playing) run();
+  };
+  $("strip").replaceChildren(...ticks);
+  $("slider").max = meshes.length - 1;
+  $("player").hidden = meshes.length < 2;
+  $("slider").addEventListener("input", () => { setPlaying(false); go(Number($("slider").value)); });
+  $("play").addEventListener("click", () => setPlaying(!playing));
+  $("look").addEventListener("click", () => {
+    viewer.useColours = !viewer.useColours;
+    $("look").setAttribute("aria-pressed", String(viewer.useColours));
+    viewer.draw();
+  });
+  $("reset").addEventListener("click", () => viewer.reset());
+  $("view").addEventListener("keydown", (event) => {
+    if (event.key === " " && meshes.length > 1) { event.preventDefault(); setPlaying(!playing); }
+  });
+  viewer.onrestored = () => { loaded.clear(); go(wanted); };
+  await go(0);
+}
+
+// ---------------------------------------------------------------- what can be done with it
+
+async function act(path, options, then) {
+  try {
+    then(await ask(path, options));
+  } catch (error) {
+    showProblem($("problem"), error);
+  }
+}
+
+$("cancel").addEventListener("click", () => act(job.links.cancel, { method: "POST" }, (now) => { job = now; show(); }));
+$("retry").addEventListener("click", () => act(job.links.retry, { method: "POST" }, (now) => location.assign(`/r/${encodeURIComponent(now.id)}`)));
+$("delete").addEventListener("click", () => $("sure").showModal());
+$("sure").addEventListener("close", () => {
+  if ($("sure").returnValue === "yes") act(jobPath(id), { method: "DELETE" }, () => location.assign("/"));
+});
+
+function begin() {
+  refresh().then(
+    () => { if (!ENDED.includes(job.state)) follow(); },
+    (error) => { if (![404, 410, 422].includes(error.status)) setTimeout(begin, 3000); },
+  );
+}
+begin();
