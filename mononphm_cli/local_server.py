@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+import httpx
+
 from mononphm_cli.client import Client
 from mononphm_cli.failures import RemoteFailure
 
@@ -87,13 +89,26 @@ class LocalServer:
                 process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def last_words(self, lines: int = 12) -> str:
-        """The end of the server's log."""
+    def last_words(self, lines: int = 6) -> str:
+        """What the server misses, and the end of each of its logs."""
+        said = [f"It says: {line}" for line in self._missing()]
+        for log in [self.log, *sorted((self.folder / "data" / "logs").glob("*"))]:
+            try:
+                text = log.read_text(encoding="utf-8", errors="replace").strip()
+            except OSError:
+                continue
+            if text:
+                said += [f"The end of {log.name}:", *(f"  {line[:300]}" for line in text.splitlines()[-lines:])]
+        return "\n".join(said)
+
+    def _missing(self) -> list[str]:
+        """The failed checks of a readiness answer, if one comes."""
         try:
-            said = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        except OSError:
-            said = []
-        return "\n".join(["The end of its log:", *(f"  {line[:300]}" for line in said[-lines:])])
+            reply = httpx.get(f"{self.url}/health/ready", timeout=5.0).json()
+        except (httpx.HTTPError, ValueError):
+            return []
+        checks = reply.get("checks", {}) if isinstance(reply, dict) else {}
+        return [f"{name}: {check.get('detail')}" for name, check in checks.items() if not check.get("ok")]
 
     def _end_group(self, group: int) -> None:
         try:
