@@ -79,7 +79,9 @@ def decode_still(file: BinaryIO, request: dict[str, Any], send: Send) -> None:
             focal_35mm=focal,
             pixel_aspect=1.0,
         )
-        if not request["probe"]:
+        if request["probe"]:
+            image.load()  # a header alone is no picture
+        else:
             _ship(image, times, chosen, matrix, limits["max_side_px"], send)
     send("end", decoded=len(times))
 

@@ -45,6 +45,10 @@ class Box:
         """About the image origin: the same box in a picture resized by `factor`."""
         return Box(self.left * factor, self.top * factor, self.width * factor, self.height * factor)
 
+    def moved(self, right: float, down: float) -> "Box":
+        """The same box in a picture whose origin lies at (-right, -down) of this one."""
+        return Box(self.left + right, self.top + down, self.width, self.height)
+
     def between(self, other: "Box", share: float) -> "Box":
         """Linear between this (0) and the other (1)."""
         a, b = np.array(self.numbers()), np.array(other.numbers())

@@ -45,11 +45,12 @@ def masks_of(rgb: Picture, person: Float[np.ndarray, "h w"], points: Points, val
 
 
 def polygon(outline: Float[np.ndarray, "corners 2"], shape: tuple[int, ...]) -> Mask:
-    """Pixels inside a closed outline given in pixels with centres at .5 (drawn in 1/16 pixel)."""
-    canvas = np.zeros(shape[:2], dtype=np.uint8)
-    corners = np.round((np.clip(outline, -1e4, 1e4) - 0.5) * 16).astype(np.int32)
-    cv2.fillPoly(canvas, [corners], (1,), shift=4)
-    return canvas.astype(bool)
+    """Pixels at least half inside a closed outline (pixels, centres at .5), counted on a 4 x 4 grid each."""
+    canvas = np.zeros((4 * shape[0], 4 * shape[1]), dtype=np.uint8)
+    corners = np.round((np.clip(outline, -1e3, 1e4) * 4 - 0.5) * 16).astype(np.int32)
+    cv2.fillPoly(canvas, [corners], (255,), shift=4)
+    share = cv2.resize(canvas, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(share >= 128)
 
 
 def _foreground(rgb: Picture, person: Float[np.ndarray, "h w"], face: Mask, points: Points) -> Mask:
