@@ -1,0 +1,223 @@
+"""Cameras, windows, alignment and visibility: everything that has a closed form."""
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+from mononphm_core.config import CameraChoice
+from mononphm_core.errors import ConfigError
+from mononphm_core.preprocessing.boxes import Box
+from mononphm_core.preprocessing.camera import Undistorter, camera_of, reduced, turned
+from mononphm_core.preprocessing.crops import Window, smoothed, windows
+from mononphm_core.preprocessing.head_pose import QuickPose, quick_pose
+from mononphm_core.preprocessing.landmarks import IBUG68, aligned, face_mesh_triangles, facing, normals_of, steadiness
+from mononphm_core.preprocessing.masks import polygon
+from mononphm_core.types import CameraSource, Intrinsics, MediaInfo
+
+
+def info(width: int = 640, height: int = 480, **more: object) -> MediaInfo:
+    return MediaInfo("video/mp4", True, width, height, 1, None, None, 0, **more)  # type: ignore[arg-type]
+
+
+def test_a_horizontal_field_of_view_reaches_the_left_border() -> None:
+    """The ray through x = 0 leaves at half the angle: the definition."""
+    k, source, uncertainty = camera_of(info(), CameraChoice(fov_deg=70.0), 40.0)
+    assert math.degrees(math.atan2(k.cx, k.fx)) == pytest.approx(35.0)
+    assert (k.fx, k.cx, k.cy) == (k.fy, 320.0, 240.0)
+    assert (source, uncertainty) == (CameraSource.GIVEN, 0.0)
+
+
+def test_a_35mm_focal_length_is_relative_to_the_diagonal() -> None:
+    """A full-frame camera (36 x 24) with f = 50 mm and 100 pixels per millimetre has f = 5000 pixels."""
+    k, source, _ = camera_of(info(3600, 2400, focal_35mm=50.0), CameraChoice(), 40.0)
+    assert k.fx == pytest.approx(5000.0, rel=1e-4)
+    assert source is CameraSource.EXIF
+
+
+def test_a_guess_says_that_it_is_one_and_does_not_depend_on_orientation() -> None:
+    """Portrait and landscape of the same phone have the same focal length."""
+    wide, source, uncertainty = camera_of(info(1280, 720), CameraChoice(), 40.0)
+    tall, _, _ = camera_of(info(720, 1280), CameraChoice(), 40.0)
+    assert wide.fx == tall.fx
+    assert source is CameraSource.ESTIMATED
+    assert uncertainty == pytest.approx(0.3)
+
+
+def test_stretched_pixels_stretch_the_camera() -> None:
+    """A pixel twice as wide as high needs half the focal length in x."""
+    k, _, _ = camera_of(info(pixel_aspect=2.0), CameraChoice(), 40.0)
+    assert k.fx == pytest.approx(k.fy / 2)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [CameraChoice(fov_deg=0.0), CameraChoice(fov_deg=180.0), CameraChoice(fx=3.0), CameraChoice(fx=600.0, cx=9e4)],
+)
+def test_an_impossible_camera_is_refused(choice: CameraChoice) -> None:
+    """Silently using it would give a silently wrong head."""
+    with pytest.raises(ConfigError):
+        camera_of(info(), choice, 40.0)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_turning_the_picture_and_the_camera_together_moves_a_pixel_as_numpy_does(turns: int) -> None:
+    """The camera of the turned picture must see the same ray at the turned pixel."""
+    k = Intrinsics(500.0, 520.0, 300.0, 250.0, 640, 480)
+    marked = np.zeros((480, 640), dtype=np.uint8)
+    marked[100, 200] = 1
+    y, x = np.argwhere(np.rot90(marked, turns))[0]
+    ray = np.array([(200.5 - k.cx) / k.fx, (100.5 - k.cy) / k.fy])
+    t = turned(k, turns)
+    seen = np.array([(x + 0.5 - t.cx) / t.fx, (y + 0.5 - t.cy) / t.fy])
+    angle = -math.radians(90 * turns)  # counter-clockwise on a screen whose y points down
+    spin = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    assert seen == pytest.approx(spin @ ray)
+
+
+def test_undistorting_brings_a_pixel_where_the_pinhole_sees_it() -> None:
+    """Forward Brown-Conrady (k1, k2, p1, p2, k3) written out here is the oracle for the inverse map."""
+    k = Intrinsics(300.0, 310.0, 160.0, 118.0, 320, 240, (-0.2, 0.05, 0.001, -0.002, 0.0))
+    x, y = 0.3, -0.2
+    k1, k2, p1, p2, k3 = k.distortion
+    r2 = x * x + y * y
+    radial = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3
+    xd = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
+    yd = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
+    image = np.zeros((240, 320, 3), dtype=np.uint8)
+    cv2.circle(
+        image, (round((k.fx * xd + k.cx - 0.5) * 16), round((k.fy * yd + k.cy - 0.5) * 16)), 48, (255,) * 3, -1, shift=4
+    )
+    flat = Undistorter(k).picture(image)[..., 0].astype(float)
+    rows, columns = np.mgrid[:240, :320] + 0.5
+    centre = np.array([(flat * columns).sum(), (flat * rows).sum()]) / flat.sum()
+    assert centre == pytest.approx([k.fx * x + k.cx, k.fy * y + k.cy], abs=0.3)  # the disc itself is distorted
+    pincushion = Intrinsics(300.0, 310.0, 160.0, 118.0, 320, 240, (0.2, 0.0, 0.0, 0.0, 0.0))
+    assert Undistorter(k).seen(320, 240).all()
+    assert not Undistorter(pincushion).seen(320, 240)[0, 0]
+
+
+def test_a_window_maps_points_as_it_maps_pixels() -> None:
+    """A bright pixel's centre of mass in the crop must be where `to_crop` says, reduced or enlarged."""
+    for side in (64, 200, 37):
+        image = np.zeros((300, 300, 3), dtype=np.uint8)
+        image[140:144, 150:156] = 255  # centre (153, 142)
+        window = Window(130, 125, side, 64)
+        crop = window.crop(image)[..., 0].astype(float)
+        rows, columns = np.mgrid[:64, :64] + 0.5
+        centre = np.array([(crop * columns).sum(), (crop * rows).sum()]) / crop.sum()
+        assert centre == pytest.approx(window.to_crop(np.array([[153.0, 142.0]]))[0], abs=0.05)  # 8-bit rounding
+
+
+def test_a_window_over_the_border_is_black_and_invalid_there() -> None:
+    """Nothing may be learned from pixels that the camera never saw."""
+    window = Window(-32, -32, 64, 64)
+    white = np.full((100, 100, 3), 255, dtype=np.uint8)
+    valid = window.valid(np.ones((100, 100), dtype=bool))
+    assert valid.sum() == 32 * 32
+    assert valid[32:, 32:].all()
+    assert (window.crop(white)[~valid] == 0).all()
+
+
+def test_all_windows_of_a_clip_have_one_scale() -> None:
+    """Sizes must stay comparable between frames."""
+    boxes = [Box(10.0 * i, 20.0, 80.0 + i, 100.0 + i) for i in range(20)]
+    found = windows(boxes, [i / 25 for i in range(20)], 1.9, 128)
+    assert len({w.side for w in found}) == 1
+    for box, window in zip(boxes, found, strict=True):
+        inside = window.to_crop(np.array([[box.left, box.top], [box.left + box.width, box.top + box.height]]))
+        assert (inside > 0).all()
+        assert (inside < 128).all()
+
+
+def test_smoothing_has_no_lag_and_leaves_distant_frames_alone() -> None:
+    """A steady motion stays as it is away from the ends; frames a second apart do not mix."""
+    line = np.stack([np.arange(100.0), np.arange(100.0)], axis=1)
+    assert smoothed(line, np.arange(100) / 25)[20:80] == pytest.approx(line[20:80], abs=1e-6)
+    assert smoothed(line, np.arange(100.0)) == pytest.approx(line, abs=1e-6)
+
+
+def test_reducing_keeps_the_rays() -> None:
+    """The border of the picture stays the border."""
+    k = Intrinsics(500.0, 500.0, 320.0, 240.0, 640, 480)
+    half = reduced(k, 320, 240)
+    assert (half.fx, half.cx, half.cy) == (250.0, 160.0, 120.0)
+
+
+def test_quick_pose_finds_the_pose_that_made_the_points(reference: np.ndarray) -> None:
+    """Exact projections of a known pose: yaw to the subject's left is positive, and nothing is left over."""
+    k = Intrinsics(900.0, 900.0, 320.0, 240.0, 640, 480)
+    for yaw in (-40.0, 0.0, 25.0):
+        a = math.radians(yaw)
+        turn = np.array([[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]])
+        rotation, shift = np.diag([1.0, -1.0, -1.0]) @ turn, np.array([0.1, -0.05, 3.0])
+        seen = reference @ rotation.T + shift
+        pose = quick_pose((seen[:, :2] / seen[:, 2:]) * 900.0 + (320.0, 240.0), reference, k)
+        assert pose is not None
+        assert pose.rotation == pytest.approx(rotation, abs=1e-4)
+        assert pose.translation == pytest.approx(shift, abs=1e-3)
+        assert pose.yaw_deg == pytest.approx(yaw, abs=0.05)
+        assert pose.error < 1e-4
+        assert pose.upright
+
+
+def test_the_face_mesh_is_a_disc_of_triangles_facing_out(reference: np.ndarray) -> None:
+    """Every one of the 468 skin points is in a triangle, and on a frontal face the nose tip looks ahead."""
+    triangles = face_mesh_triangles()
+    assert set(triangles.ravel()) == set(range(468))
+    normals = normals_of(reference)
+    assert np.linalg.norm(normals, axis=1) == pytest.approx(np.ones(478), abs=1e-6)
+    assert normals[[1, 9, 50, 280, 199], 2].min() > 0.4  # nose tip, forehead, cheeks, chin
+    assert normals[234, 0] < -0.3 < 0.3 < normals[454, 0]  # the two sides of the face
+
+
+def test_turning_the_head_costs_confidence_on_the_far_side(reference: np.ndarray) -> None:
+    """Towards the subject's left the subject's left cheek goes out of sight, the right one does not."""
+    a = math.radians(60.0)
+    turn = np.array([[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]])
+    far = facing(QuickPose(np.diag([1.0, -1.0, -1.0]) @ turn, np.array([0.0, 0.0, 4.0]), 0.0), reference)
+    near = facing(QuickPose(np.diag([1.0, -1.0, -1.0]), np.array([0.0, 0.0, 4.0]), 0.0), reference)
+    assert far[454] < 0.05
+    assert far[234] > near[234]
+    assert near[1] > 0.95
+
+
+def test_ibug68_is_mirror_symmetric(reference: np.ndarray) -> None:
+    """Swapping left and right in iBUG must be swapping left and right on the face."""
+    mirror = [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46]
+    mirror += [39, 38, 37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+    points = reference[IBUG68]
+    assert len(set(IBUG68)) == 68
+    assert (
+        np.abs(points[mirror] * (-1, 1, 1) - points).max() < 0.06
+    )  # one real, slightly asymmetric face; units of 250 mm
+
+
+def test_alignment_undoes_any_similarity() -> None:
+    """Closed form: rotate, scale and move, then come back."""
+    points = np.random.default_rng(0).normal(size=(50, 2))
+    c, s = 1.7 * math.cos(0.8), 1.7 * math.sin(0.8)
+    assert aligned(points @ np.array([[c, -s], [s, c]]) + (3.0, -7.0), points) == pytest.approx(points)
+
+
+def test_a_point_that_jumps_for_one_frame_loses_confidence_and_its_neighbours_keep_it() -> None:
+    """Head motion as a whole costs nothing; only the point that leaves the face does."""
+    rng = np.random.default_rng(0)
+    face = rng.uniform(0, 100, (478, 2))
+    track = [face + np.array([4.0 * i, 2.0 * i]) for i in range(5)]
+    track[2] = track[2].copy()
+    track[2][7] += (15.0, 0.0)
+    steady = steadiness(track, [i / 25 for i in range(5)])
+    assert steady[2][7] < 0.1
+    assert np.delete(steady[2], 7).min() > 0.95
+    assert (steadiness(track, [float(i) for i in range(5)])[2] == 1.0).all()
+
+
+def test_a_polygon_covers_its_area() -> None:
+    """Pixel centres at .5: a rectangle from 10 to 30 covers twenty pixels, not twenty-one."""
+    mask = polygon(np.array([[10.0, 40.0], [30.0, 40.0], [30.0, 70.0], [10.0, 70.0]]), (100, 100))
+    assert mask.sum() == 20 * 30
+    assert mask[40:70, 10:30].all()
+    circle = 40.0 * np.stack([np.cos(np.linspace(0, 2 * np.pi, 200)), np.sin(np.linspace(0, 2 * np.pi, 200))], axis=1)
+    assert polygon(circle + 50.3, (100, 100)).sum() == pytest.approx(np.pi * 40**2, rel=0.01)
