@@ -36,14 +36,14 @@ def installed_models(folder: Path | None = None) -> list[ModelInfo]:
 
 def model_of(card: dict[str, Any], folder_name: str) -> ModelInfo:
     """The public facts of a card."""
-    sizes = card.get("latent_sizes") or card.get("latents") or {}
+    sizes = card.get("latent_sizes") or {}
     return ModelInfo(
         name=str(card.get("name", folder_name)),
         version=_text(card.get("version")),
         sha256=_text(card.get("sha256")),
         licence=_text(card.get("licence")),
         latent_sizes={str(name): int(size) for name, size in sizes.items()},
-        exports=[str(name) for name in card.get("exports", [])],
+        exports=["blendshapes"] if card.get("expression_names") else [],
         card=card,
     )
 

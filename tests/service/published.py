@@ -43,7 +43,9 @@ def finished(book: Ledger, files: dict[str, tuple[str, str, bytes]], **more: Any
     return book.get(job.id)
 
 
-def ply(vertices: list[tuple[float, float, float]], colours: list[tuple[int, int, int]], faces: list[tuple[int, ...]]) -> bytes:
+def ply(
+    vertices: list[tuple[float, float, float]], colours: list[tuple[int, int, int]], faces: list[tuple[int, ...]]
+) -> bytes:
     """A binary PLY with vertex colours."""
     header = (
         f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\nproperty float x\nproperty float y\n"
@@ -62,7 +64,12 @@ TETRAHEDRON = ply(
 
 EXPRESSIONS = {
     "frames": [
-        {"frame_index": index, "timestamp_s": index / 25, "z_exp": [0.25, -1.5], "rotation": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}
+        {
+            "frame_index": index,
+            "timestamp_s": index / 25,
+            "z_exp": [0.25, -1.5],
+            "rotation": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        }
         for index in range(3)
     ]
 }
