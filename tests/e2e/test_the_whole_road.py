@@ -230,15 +230,16 @@ def test_a_terminated_demo_leaves_nothing_behind(portrait, tmp_path):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     command = [sys.executable, "-m", "mononphm_cli.main", "demo", "--input", str(portrait), "-o", str(tmp_path / "out")]
-    demo = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, env=os.environ | {"TMPDIR": str(temporary)})
+    environment = os.environ | {"TMPDIR": str(temporary)}
     deadline = time.monotonic() + 90
-    assert demo.stderr is not None
-    for line in demo.stderr:
-        if line.startswith(b"job ") or time.monotonic() > deadline:
-            break
-    demo.terminate()
-    rest = demo.stderr.read()
-    assert demo.wait(60) == 1
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, env=environment) as demo:
+        assert demo.stderr is not None
+        for line in demo.stderr:
+            if line.startswith(b"job ") or time.monotonic() > deadline:
+                break
+        demo.terminate()
+        rest = demo.stderr.read()
+        assert demo.wait(60) == 1
     assert b"Stopped." in rest
     assert b"Traceback" not in rest
     assert list(temporary.glob("mononphm-*")) == []
