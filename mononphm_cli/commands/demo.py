@@ -72,7 +72,8 @@ def command(
         report(job, folder, files)
         page = f"{server.url}/r/{job.id}"
         if keep:
-            click.echo(f"viewer    {page}\nthe server stays up; stop it with: kill {server.keep()}")
+            click.echo(f"viewer    {page}")
+            click.echo(f"the server stays up; stop it with: kill {server.keep()}; its data: {server.folder}")
         else:
             click.echo(f"viewer    {page} (the server stops now; KEEP=1 or --keep leaves it up)")
 
