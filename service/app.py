@@ -69,6 +69,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         lifespan=lifespan,
         separate_input_output_schemas=False,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     for router in (reconstructions.router, artifacts.router, server.router, page.router):
         app.include_router(router)

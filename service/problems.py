@@ -4,6 +4,7 @@ A `code` is stable and public; `detail` ends with what to do next. What nobody f
 incident id, and the whole truth goes to the log.
 """
 
+import errno
 import json
 import logging
 from collections.abc import Mapping
@@ -187,8 +188,15 @@ def from_exception(error: BaseException) -> Problem:
             return Problem(
                 "database_unavailable", "The database does not answer. Try again shortly.", headers=retry_after(5)
             )
+        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return out_of_disk()
         case _:
             return internal(error)
+
+
+def out_of_disk() -> Problem:
+    """There is no room for more bytes."""
+    return Problem("out_of_disk", "There is not enough free disk space here for this. Try later, or tell the operator.")
 
 
 def _from_validation(error: RequestValidationError) -> Problem:

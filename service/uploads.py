@@ -5,7 +5,6 @@ memory). Whatever ends the upload early removes that file.
 """
 
 import asyncio
-import errno
 import hashlib
 import re
 import unicodedata
@@ -19,7 +18,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from service.problems import Problem
+from service.problems import Problem, out_of_disk
 from service.threads import in_file_thread
 
 BATCH_BYTES = 1 << 20
@@ -72,10 +71,6 @@ async def received(
         except Problem:
             await body.drain()
             raise
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            raise _no_space() from error
         yield upload
     finally:
         staged.unlink(missing_ok=True)
@@ -123,7 +118,7 @@ def _check_declared(request: Request, limits: UploadLimits, free_bytes: int) -> 
     if length > limits.max_bytes + OVERHEAD_BYTES:
         raise _too_large(limits.max_bytes)
     if free_bytes - length < limits.reserve_bytes:
-        raise _no_space()
+        raise out_of_disk()
 
 
 class _Body:
@@ -186,12 +181,6 @@ def _too_large(max_bytes: int) -> Problem:
     )
 
 
-def _no_space() -> Problem:
-    return Problem(
-        "out_of_disk", "There is not enough free disk space here for this upload. Try later, or tell the operator."
-    )
-
-
 class _Receiver:
     """The multipart parser's callbacks. Fed in threads, one batch after the other."""
 
@@ -230,7 +219,7 @@ class _Receiver:
         if self._bytes >= self._next_space_check:
             self._next_space_check = self._bytes + SPACE_CHECK_BYTES
             if self._free_bytes() - len(batch) < self._limits.reserve_bytes:
-                raise _no_space()
+                raise out_of_disk()
         try:
             self._parser.write(batch)
         except FormParserError as error:

@@ -21,7 +21,8 @@ async def test_an_unknown_job_is_404_everywhere(api):
     for job_id in ("rec_none", "rec_%2e%2e", "x" * 300, "rec_'; drop table jobs;--"):
         for method, tail in [
             ("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/retry"), ("GET", "/events"),
-            ("GET", "/artifacts"), ("GET", "/artifacts/manifest.json"), ("GET", "/artifacts.zip"), ("GET", "/expressions"),
+            ("GET", "/artifacts"), ("GET", "/artifacts/manifest.json"), ("GET", "/artifacts.zip"),
+            ("GET", "/expressions"),
         ]:  # fmt: skip
             answer = await api.request(method, f"/reconstructions/{job_id}{tail}")
             assert answer.status_code in (404, 405), (method, job_id, tail)
@@ -168,9 +169,18 @@ async def test_delete_proves_that_the_bytes_are_gone_and_leaves_a_tombstone(api,
     assert proof["gone"] is True
     assert proof["bytes"] == size
     assert left_behind() == []
-    for method, tail in [("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/retry"), ("GET", "/events"),
-                         ("GET", "/artifacts"), ("GET", "/artifacts/manifest.json"), ("HEAD", "/artifacts/manifest.json"),
-                         ("GET", "/artifacts.zip"), ("GET", "/expressions")]:  # fmt: skip
+    for method, tail in [
+        ("GET", ""),
+        ("DELETE", ""),
+        ("POST", "/cancel"),
+        ("POST", "/retry"),
+        ("GET", "/events"),
+        ("GET", "/artifacts"),
+        ("GET", "/artifacts/manifest.json"),
+        ("HEAD", "/artifacts/manifest.json"),
+        ("GET", "/artifacts.zip"),
+        ("GET", "/expressions"),
+    ]:
         answer = await api.request(method, f"/reconstructions/{job.id}{tail}")
         assert answer.status_code == 410, (method, tail)
     assert (await api.get("/reconstructions")).json()["items"] == []

@@ -270,7 +270,7 @@ def test_the_document_is_whole():
     operations = [op for path in document["paths"].values() for op in path.values()]
     assert len({op["operationId"] for op in operations}) == len(operations)
     for operation in operations:
-        assert operation["summary"] and operation["description"] or operation["summary"]
+        assert (operation["summary"] and operation["description"]) or operation["summary"]
         assert "500" in operation["responses"] and "503" in operation["responses"]
         for status, answer in operation["responses"].items():
             if status >= "400" and "content" in answer:
@@ -334,8 +334,21 @@ async def test_only_the_page_s_own_files_are_served(api, name):
 # ---------------------------------------------------------------- settings
 
 
-@pytest.mark.parametrize("host,expected", [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("[::1]", True), ("localhost", True),
-                                           ("0.0.0.0", False), ("::", False), ("192.168.1.2", False), ("example.org", False), ("", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    "host,expected",
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.2", False),
+        ("example.org", False),
+        ("", False),
+    ],
+)
 def test_loopback_is_recognised(host, expected):
     assert is_loopback(host) is expected
 

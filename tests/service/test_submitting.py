@@ -43,14 +43,37 @@ async def test_a_submitted_file_becomes_a_queued_job_that_says_where_to_look(api
 async def test_the_job_has_exactly_the_members_of_the_contract(api):
     """A client written against the contract must find these, and nothing else to depend on."""
     job = (await api.post("/reconstructions", **form())).json()
-    assert set(job) == set(
-        "id state stage progress queue_position created_at started_at finished_at expires_at attempts input options "
-        "model warnings error links".split()
-    )
+    assert set(job) == {
+        "id",
+        "state",
+        "stage",
+        "progress",
+        "queue_position",
+        "created_at",
+        "started_at",
+        "finished_at",
+        "expires_at",
+        "attempts",
+        "input",
+        "options",
+        "model",
+        "warnings",
+        "error",
+        "links",
+    }
     assert set(job["progress"]) == {"percent", "step", "total", "frames_done", "frames_total"}
-    assert set(job["input"]) == set(
-        "filename media_type bytes sha256 width height frames fps duration_s rotation".split()
-    )
+    assert set(job["input"]) == {
+        "filename",
+        "media_type",
+        "bytes",
+        "sha256",
+        "width",
+        "height",
+        "frames",
+        "fps",
+        "duration_s",
+        "rotation",
+    }
 
 
 async def test_the_202_comes_after_fsync_and_commit_and_the_hint_after_the_202(app, monkeypatch):
