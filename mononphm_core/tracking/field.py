@@ -1,0 +1,46 @@
+"""The head model with codes filled in, as the three functions that rendering asks: distance, colour, normal."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mononphm_core.model.head import Conditioned, HeadModel
+
+
+@dataclass(frozen=True)
+class PosedHeads:
+    """One person in several expressions. All points are in each frame's posed head space."""
+
+    model: HeadModel
+    conditioned: Conditioned
+
+    @staticmethod
+    def of(
+        model: HeadModel, z_geo: Float[Tensor, "d_geo"], z_app: Float[Tensor, "d_app"], z_exp: Float[Tensor, "frames d_exp"]
+    ) -> "PosedHeads":
+        """Work out everything that is constant over points, once."""
+        frames = len(z_exp)
+        person = model.identity.person(z_geo[None], z_app[None])
+        condition = model.deformation.condition(
+            z_geo.expand(frames, -1), person.anchors.expand(frames, -1, -1), z_exp
+        )
+        return PosedHeads(model, Conditioned(person.repeated(frames), condition))
+
+    def distance(self, x: Float[Tensor, "frames points 3"]) -> Float[Tensor, "frames points"]:
+        """Signed distance."""
+        return self.model.sdf(x, self.conditioned)
+
+    def colour(self, x: Float[Tensor, "frames points 3"]) -> Float[Tensor, "frames points 3"]:
+        """Albedo in the decoder's range."""
+        sample = self.model.query(x, self.conditioned, colour=True)
+        assert sample.colour is not None
+        return sample.colour
+
+    def normal(self, x: Float[Tensor, "frames points 3"]) -> Float[Tensor, "frames points 3"]:
+        """Unit outward normals; differentiable in the codes while gradients are recorded."""
+        differentiable = torch.is_grad_enabled()
+        sample = self.model.query(x, self.conditioned, colour=False, gradient=True, create_graph=differentiable)
+        assert sample.gradient is not None
+        return torch.nn.functional.normalize(sample.gradient, dim=-1, eps=1e-8)

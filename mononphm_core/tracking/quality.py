@@ -1,0 +1,24 @@
+"""What `draft`, `standard` and `high` mean for the tracker."""
+
+from dataclasses import replace
+
+from mononphm_core.config import Quality
+from mononphm_core.tracking.config import Stage1Config, Stage2Config, TrackingConfig
+
+EFFORT = {"draft": 0.4, "standard": 1.0, "high": 2.5}
+"""Steps relative to the standard."""
+
+
+def tracking_config(quality: Quality, smaller: bool = False) -> TrackingConfig:
+    """Steps by quality; `smaller` looks at fewer frames at once, for when memory ran out."""
+    first, second, effort = Stage1Config(), Stage2Config(), EFFORT[quality]
+    batch = 2 if smaller else first.batch
+    return TrackingConfig(
+        stage1=replace(
+            first,
+            identity_steps=max(8, round(first.identity_steps * effort)),
+            frame_steps=max(4, round(first.frame_steps * effort)),
+            batch=batch,
+        ),
+        stage2=replace(second, passes=second.passes * effort, batch=batch),
+    )
