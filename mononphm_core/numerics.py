@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -16,6 +17,8 @@ def warm_up(threads: int | None = None) -> None:
     """
     if threads is not None:
         torch.set_num_threads(threads)
+    for kind in (np.float32, np.float64):
+        np.finfo(kind)  # measured and kept while denormals still exist; later it would warn
     torch.set_flush_denormal(True)
     one = torch.ones(1)
     one.exp(), one.sqrt(), one.log(), one.sigmoid()

@@ -36,28 +36,36 @@ class Grouping:
 
 
 class _GroupedProduct(torch.autograd.Function):
-    """y[rows of t] = x[rows of t] @ weight[t].T, differentiable any number of times in x and weight."""
+    """y[rows of t] = x[rows of t] @ weight[t].T (+ bias[t]), differentiable any number of times in all three."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bounds: tuple[int, ...]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, bounds: tuple[int, ...]) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.bounds = bounds
         y = x.new_empty(x.shape[0], weight.shape[1])
         for t, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-            if stop > start:
+            if stop == start:
+                continue
+            if bias is None:
                 torch.mm(x[start:stop], weight[t].T, out=y[start:stop])
+            else:
+                torch.addmm(bias[t], x[start:stop], weight[t].T, out=y[start:stop])
         return y
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         (grad,) = grads
         x, weight = ctx.saved_tensors
-        grad_x = grad_weight = None
+        grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_x = _GroupedProduct.apply(grad, weight.transpose(1, 2), ctx.bounds)
+            grad_x = _GroupedProduct.apply(grad, weight.transpose(1, 2), None, ctx.bounds)
         if ctx.needs_input_grad[1]:
             grad_weight = _GroupedOuter.apply(grad, x, ctx.bounds)
-        return grad_x, grad_weight, None
+        if ctx.needs_input_grad[2]:
+            sizes = torch.tensor(ctx.bounds, device=grad.device).diff()
+            owner = torch.repeat_interleave(torch.arange(len(sizes), device=grad.device), sizes)
+            grad_bias = grad.new_zeros(len(sizes), grad.shape[1]).index_add(0, owner, grad)
+        return grad_x, grad_weight, grad_bias, None
 
 
 class _GroupedOuter(torch.autograd.Function):
@@ -77,26 +85,33 @@ class _GroupedOuter(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (grad,) = grads
         a, b = ctx.saved_tensors
-        grad_a = _GroupedProduct.apply(b, grad, ctx.bounds) if ctx.needs_input_grad[0] else None
-        grad_b = _GroupedProduct.apply(a, grad.transpose(1, 2), ctx.bounds) if ctx.needs_input_grad[1] else None
+        grad_a = _GroupedProduct.apply(b, grad, None, ctx.bounds) if ctx.needs_input_grad[0] else None
+        grad_b = _GroupedProduct.apply(a, grad.transpose(1, 2), None, ctx.bounds) if ctx.needs_input_grad[1] else None
         return grad_a, grad_b, None
 
 
 def grouped_product(
-    x: Float[Tensor, "rows d_in"], weight: Float[Tensor, "types d_out d_in"], bounds: tuple[int, ...]
+    x: Float[Tensor, "rows d_in"],
+    weight: Float[Tensor, "types d_out d_in"],
+    bounds: tuple[int, ...],
+    bias: Float[Tensor, "types d_out"] | None = None,
 ) -> Float[Tensor, "rows d_out"]:
-    """Each sorted row times the matrix of its own network: one matrix product per group."""
-    result: Tensor = _GroupedProduct.apply(x, weight, bounds)
+    """Each sorted row through the affine map of its own network: one matrix product per group."""
+    result: Tensor = _GroupedProduct.apply(x, weight, bias, bounds)
     return result
 
 
 def grouped_product_by_gather(
-    x: Float[Tensor, "rows d_in"], weight: Float[Tensor, "types d_out d_in"], bounds: tuple[int, ...]
+    x: Float[Tensor, "rows d_in"],
+    weight: Float[Tensor, "types d_out d_in"],
+    bounds: tuple[int, ...],
+    bias: Float[Tensor, "types d_out"] | None = None,
 ) -> Float[Tensor, "rows d_out"]:
     """The slow readable twin of `grouped_product`: copies a whole matrix to every row."""
     sizes = torch.tensor(bounds[1:]) - torch.tensor(bounds[:-1])
     types = torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(x.device)
-    return torch.einsum("ri,roi->ro", x, weight[types])
+    y = torch.einsum("ri,roi->ro", x, weight[types])
+    return y if bias is None else y + bias[types]
 
 
 class StackedMLP(nn.Module):

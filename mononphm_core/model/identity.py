@@ -160,10 +160,8 @@ class IdentityDecoder(nn.Module):
         scaled = offsets * self.config.point_scale
         pre = grouped_product(scaled, mlp.weights[0][:, :, -self.d_point :], group.bounds) + bias
         for layer in range(1, len(mlp) - 1):
-            pre = grouped_product(softplus100(pre), mlp.weights[layer], group.bounds) + _spread(
-                mlp.biases[layer], group
-            )
-        return grouped_product(softplus100(pre), mlp.weights[-1], group.bounds) + _spread(mlp.biases[-1], group), pre
+            pre = grouped_product(softplus100(pre), mlp.weights[layer], group.bounds, mlp.biases[layer])
+        return grouped_product(softplus100(pre), mlp.weights[-1], group.bounds, mlp.biases[-1]), pre
 
     def _colour(self, feature: Tensor, offsets: Tensor, bias: Tensor, group: Grouping) -> Tensor:
         mlp = self.colour
@@ -172,14 +170,8 @@ class IdentityDecoder(nn.Module):
             live = torch.cat([live, frequency_bands(offsets, self.config.colour_bands, base=8 * math.pi)], -1)
         pre = grouped_product(live, mlp.weights[0][:, :, -live.shape[1] :], group.bounds) + bias
         for layer in range(1, len(mlp)):
-            pre = grouped_product(F.relu(pre), mlp.weights[layer], group.bounds) + _spread(mlp.biases[layer], group)
+            pre = grouped_product(F.relu(pre), mlp.weights[layer], group.bounds, mlp.biases[layer])
         return pre
-
-
-def _spread(bias: Tensor, group: Grouping) -> Tensor:
-    """One row of `bias` per sorted row of the group."""
-    sizes = torch.tensor(group.bounds, device=bias.device).diff()
-    return torch.repeat_interleave(bias, sizes, dim=0, output_size=group.bounds[-1])
 
 
 def _published_weights(squared: Tensor, blend_std: float, global_node: bool) -> Tensor:

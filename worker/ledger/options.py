@@ -25,7 +25,7 @@ OUTPUTS: tuple[Output, ...] = (
 )  # fmt: skip
 """Everything a job can hand out; `manifest` is always made."""
 
-MESH_RESOLUTION: dict[Quality, int] = {"draft": 96, "standard": 160, "high": 256}
+MESH_RESOLUTION: dict[Quality, int] = {"draft": 96, "standard": 128, "high": 224}
 """Grid cells along the longest side of the box where the user names none."""
 
 DEFAULT_RETENTION_HOURS = 168.0

@@ -1,0 +1,75 @@
+"""`mononphm reconstruct INPUT -o DIR`: the whole pipeline in this process, no server."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mononphm_cli.options import job_options, json_option, to_job_options
+from mononphm_cli.progress import ProgressView
+
+
+@click.command("reconstruct")
+@click.argument("source", metavar="INPUT", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
+@click.option(
+    "-o", "--output-dir", "folder", required=True, type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    help="Where the artifacts go; an earlier delivery there is replaced.",
+)  # fmt: skip
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to compute.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Processor threads; all by default.")
+@job_options
+@json_option
+def command(
+    source: Path, folder: Path, device: str, threads: int | None, as_json: bool, **given: Any
+) -> None:
+    """Reconstruct the head in INPUT, one video or image, into DIR.
+
+    Writes the same files that the service delivers, under the same names.
+    """
+    options = to_job_options(given)
+    from mononphm_core import numerics
+    from mononphm_core.io.weights import file_sha256
+    from mononphm_core.types import StepReport
+    from worker import pipeline
+    from worker.ledger.options import ReconstructionOptions
+    from worker.ledger.order import Order
+    from worker.ledger.progress import overall_percent, stages_of
+
+    numerics.warm_up(threads or os.cpu_count())
+    wanted = ReconstructionOptions.from_json(options)
+    folder.mkdir(parents=True, exist_ok=True)
+    order = Order(
+        "local", source, source.name, "application/octet-stream", file_sha256(source), wanted, device=chosen(device)
+    )
+    stages = stages_of(wanted.stages)
+    with ProgressView(source.name) as view:
+
+        def show(report: StepReport) -> None:
+            percent = overall_percent(report.stage.value, report.step, report.total, stages)
+            frames = f", {report.frames_done} of {report.frames_total} frames" if report.frames_total else ""
+            view.update(percent, f"{report.stage.value}{frames} {report.message}")
+
+        manifest = pipeline.run(order, folder, show)
+        for warning in manifest.get("warnings", []):
+            view.note(f"note: {warning}")
+    if as_json:
+        click.echo(json.dumps(manifest))
+        return
+    quality = manifest["quality"]
+    click.echo(f"{len(manifest['artifacts'])} files in {folder}")
+    click.echo(json.dumps({k: v for k, v in quality.items() if not isinstance(v, list)}))
+
+
+def chosen(device: str) -> str:
+    """`auto` made definite; a CUDA device that is not there is a usage error."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise click.UsageError("this machine has no usable CUDA device; try --device cpu")
+    if device != "cpu" and not device.startswith("cuda"):
+        raise click.UsageError(f"--device is auto, cpu or cuda[:i], not {device!r}")
+    return device

@@ -1,0 +1,82 @@
+"""`mononphm train`: from open head data to a registered prior; every step can be interrupted and continued."""
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.group("train")
+def command() -> None:
+    """Train a head prior from open data: pool, run, export.
+
+    The data folder holds ict_facekit.npz, makehuman_shapes.npz, mediapipe478_on_ict.npz and skins/.
+    """
+
+
+def _folders(function):  # type: ignore[no-untyped-def]
+    folder = click.Path(file_okay=False, path_type=Path)
+    function = click.option("--run", "run", required=True, type=folder, help="Folder of the run.")(function)
+    return click.option(
+        "--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Open head data."
+    )(function)
+
+
+@command.command("pool")
+@_folders
+@click.option("--heads", "count", default=1500, show_default=True, help="Training people.")
+@click.option("--points", default=32000, show_default=True, help="Signed distances per person.")
+@click.option("--seed", default=0, show_default=True, help="Start of the random numbers.")
+def pool(data: Path, run: Path, count: int, points: int, seed: int) -> None:
+    """Make the people and their signed distances (0.3 s each on one core). Existing shards are kept."""
+    _logging()
+    from mononphm_core.training.prior import fill_pool
+    from mononphm_core.training.sources import OpenHeads
+
+    fill_pool(OpenHeads(data), run / "pool", count, points, seed)
+
+
+@command.command("run")
+@_folders
+@click.option("--size", type=click.Choice(["small"]), default="small", show_default=True, help="Size.")
+@click.option("--hours", default=1.1, show_default=True, help="Compute time in all; a larger number continues a finished run.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to compute.")
+@click.option("--threads", default=1, show_default=True, help="Processor threads.")
+def run_training(data: Path, run: Path, size: str, hours: float, device: str, threads: int) -> None:
+    """Train, or continue where the last checkpoint stands."""
+    _logging()
+    import torch
+
+    from mononphm_cli.commands.reconstruct import chosen
+    from mononphm_core import numerics
+    from mononphm_core.model.config import SMALL
+    from mononphm_core.training.loop import TrainingConfig
+    from mononphm_core.training.prior import run as train_prior
+
+    numerics.warm_up(threads)
+    train_prior(data, run, {"small": SMALL}[size], TrainingConfig(hours=hours), torch.device(chosen(device)))
+
+
+@command.command("export")
+@_folders
+@click.option("--to", "target", required=True, type=click.Path(file_okay=False, path_type=Path), help="Model folder.")
+@click.option("--name", default="open-small", show_default=True, help="Name in the registry.")
+@click.option("--version", required=True, help="Version on the card.")
+def export(data: Path, run: Path, target: Path, name: str, version: str) -> None:
+    """Measure the run's last checkpoint and write it as a registered model."""
+    _logging()
+    from mononphm_core import numerics
+    from mononphm_core.training.export import export as write
+    from mononphm_core.training.measure import measure
+
+    numerics.warm_up()
+    figures = measure(data, run)
+    path = write(data, run, target, name, version, figures)
+    click.echo(json.dumps(figures, indent=2))
+    click.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _logging() -> None:
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -1,0 +1,225 @@
+"""The whole product on one screen: a file goes in, a directory of artifacts comes out."""
+
+import functools
+import logging
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mononphm_core import numerics
+from mononphm_core.config import (
+    CameraChoice,
+    FrameSelection,
+    MeshingConfig,
+    PreprocessingConfig,
+    ReconstructionConfig,
+)
+from mononphm_core.errors import NoSurface, OutOfDeviceMemory
+from mononphm_core.io import registry
+from mononphm_core.io.artifacts import ROLES, Reconstruction, write_artifacts
+from mononphm_core.io.media import read_clip
+from mononphm_core.io.tables import ARKIT_52, Blendshapes
+from mononphm_core.meshing.clean import cut_below, largest_component
+from mononphm_core.meshing.colours import colour_vertices
+from mononphm_core.meshing.isosurface import extract_surface
+from mononphm_core.meshing.place import to_world_mm
+from mononphm_core.model.head import HeadModel
+from mononphm_core.preprocessing.observe import observe
+from mononphm_core.tracking import stage1, stage2
+from mononphm_core.tracking.config import TrackingConfig
+from mononphm_core.tracking.quality import tracking_config
+from mononphm_core.types import Frame, HeadMesh, ObservedClip, OnStep, TrackedSequence
+from worker.ledger.options import FovCamera, ReconstructionOptions
+from worker.ledger.order import Order
+
+log = logging.getLogger(__name__)
+FRAMES = {"draft": 8, "standard": 24, "high": 96}
+"""Pictures of a clip that are reconstructed where the user names no number."""
+CHUNK = 8192
+"""Points asked at once: more leaves the processor's cache."""
+LIPSCHITZ = 1.1
+"""The prior's distances are nearly true; where the surface leaves the region found with this, extraction follows it."""
+NECK_CUT = -0.5
+"""Height, head units, below which the prior was not taught."""
+
+
+def prepare() -> dict[str, Any]:
+    """Load the default model before the first job and say which it is."""
+    card = registry.find_model()
+    registry.warm_model(card, "cpu")
+    return facts(card)
+
+
+def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
+    """Reconstruct `order.input_path` into `workspace`; returns the manifest. Errors: the family of mononphm_core.errors."""
+    options = order.options
+    card = registry.find_model(options.model)
+    model = registry.warm_model(card, order.device)
+    config, tracking = config_of(options, smaller=order.previous_failure == "out_of_memory")
+    timed = Stopwatch()
+    with out_of_memory_is_ours():
+        with timed("decoding"):
+            clip = read_clip(order.input_path, config.selection, config.limits, on_step)
+        with timed("preprocessing"), numerics.denormals_kept():
+            observed = observe(clip, config.camera, config.preprocessing, mean_landmarks(model), on_step)
+        stages = config.stages or ((1, 2) if clip.info.is_video else (1,))
+        with timed("stage1"):
+            tracked = stage1.track(model, observed, card.expression_names, tracking.stage1, config.seed, on_step)
+        if 2 in stages and len(observed.observations) > 1:
+            with timed("stage2"):
+                tracked = stage2.refine(
+                    model, observed, card.expression_names, tracked, tracking.stage2, tracking.stage1, config.seed, on_step
+                )
+        used = options.resolved(clip.info.is_video)
+        reconstruction = Reconstruction(
+            sequence=tracked,
+            anchors=model.identity.anchors(tracked.identity.z_geo[None])[0].cpu().numpy(),
+            meshes=meshes(model, tracked, config.meshing),
+            media=clip.info,
+            input_filename=order.filename,
+            input_sha256=order.sha256,
+            input_bytes=order.input_path.stat().st_size,
+            options=used.to_json(),
+            model=facts(card),
+            seconds=timed.seconds,
+            device=order.device,
+            seed=config.seed,
+            missed_frames=observed.missed_frames,
+            warnings=(*clip.warnings, *observed.warnings),
+            blendshapes=blendshapes(tracked, card.expression_names),
+        )
+        pictures = upright(clip.frames, observed)
+        wanted = set(ROLES) & {ROLE_OF.get(name, name) for name in used.outputs}
+        manifest = write_artifacts(workspace, reconstruction, pictures, on_step, wanted, options.mesh_format)
+    return manifest.document()
+
+
+ROLE_OF = {"meshes": "mesh"}
+"""Where the public name of an output differs from the artifact's role."""
+
+
+def facts(card: registry.ModelCard) -> dict[str, Any]:
+    """What the job and the manifest say of the model."""
+    return {"name": card.name, "version": card.version, "sha256": card.sha256, "licence": card.licence}
+
+
+def config_of(options: ReconstructionOptions, smaller: bool = False) -> tuple[ReconstructionConfig, TrackingConfig]:
+    """The core's configuration for what the user asked. `smaller` halves what a step holds, after memory ran out."""
+    camera = CameraChoice()
+    if isinstance(options.camera, FovCamera):
+        camera = CameraChoice(fov_deg=options.camera.fov_deg)
+    elif options.camera is not None:
+        c = options.camera
+        camera = CameraChoice(c.fx, c.fy, c.cx, c.cy, (c.k1, c.k2, c.p1, c.p2, c.k3))
+    resolution = options.resolved(is_video=True).mesh_resolution or MeshingConfig().resolution
+    config = ReconstructionConfig(
+        quality=options.quality,
+        selection=FrameSelection(
+            options.start_s, options.end_s, options.fps, options.stride, options.max_frames or FRAMES[options.quality]
+        ),
+        camera=camera,
+        preprocessing=PreprocessingConfig(
+            crop_px=max(96, 2 * round(128 * options.downsample_factor)), face=str(options.face)
+        ),
+        meshing=MeshingConfig(resolution=resolution),
+        stages=tuple(options.stages) if options.stages else None,
+        seed=options.seed,
+    )
+    return config, tracking_config(options.quality, smaller)
+
+
+def mean_landmarks(model: HeadModel) -> Any:
+    """The mean head's dense landmarks, posed head units: what first poses are measured against."""
+    template = model.template
+    assert template is not None
+    z_geo = template.mean.new_zeros(1, model.config.identity.d_geo)
+    return template.posed(z_geo, 0 * template.z_canonical[None], "mediapipe478")[0].cpu().numpy()
+
+
+def meshes(model: HeadModel, tracked: TrackedSequence, config: MeshingConfig) -> Iterator[HeadMesh | None]:
+    """One coloured mesh a frame, world millimetres; None where the field has no surface."""
+    z_geo, z_app = tracked.identity.z_geo[None], tracked.identity.z_app[None]
+    device = z_geo.device
+    for row in range(len(tracked.z_exp)):
+        with torch.no_grad():
+            conditioned = model.condition(z_geo, tracked.z_exp[row : row + 1], z_app)
+            sdf = functools.partial(_distance, model, conditioned)
+            try:
+                mesh = extract_surface(
+                    sdf, config.box_min, config.box_max, config.resolution, CHUNK, LIPSCHITZ, device
+                )
+            except NoSurface:
+                yield None
+                continue
+            mesh = largest_component(cut_below(mesh, NECK_CUT))
+            mesh = colour_vertices(mesh, functools.partial(_colour, model, conditioned), device=device)
+        yield to_world_mm(mesh, tracked.poses, row)
+
+
+def _distance(model: HeadModel, conditioned: Any, x: torch.Tensor) -> torch.Tensor:
+    return model.sdf(x[None], conditioned)[0]
+
+
+def _colour(model: HeadModel, conditioned: Any, x: torch.Tensor) -> torch.Tensor:
+    colour = model.query(x[None], conditioned).colour
+    assert colour is not None
+    return (colour[0] + 1) / 2
+
+
+def blendshapes(tracked: TrackedSequence, names: tuple[str, ...]) -> Blendshapes | None:
+    """ARKit-52 curves, for models whose expression code has named blendshapes.
+
+    `cheekPuff` and `browInnerUp` are the means of their two sides; `tongueOut` is 0: the prior has no tongue.
+    """
+    if not names:
+        return None
+    weights = tracked.z_exp.clamp(0, 1).cpu().numpy()
+    columns = {arkit_name(name): weights[:, i] for i, name in enumerate(names)}
+    for whole in ("cheekPuff", "browInnerUp"):
+        columns[whole] = (columns[f"{whole}Left"] + columns[f"{whole}Right"]) / 2
+    columns["tongueOut"] = np.zeros(len(weights), np.float32)
+    return Blendshapes(ARKIT_52, np.stack([columns[name] for name in ARKIT_52], 1))
+
+
+def arkit_name(name: str) -> str:
+    """`eyeBlink_L` is ARKit's `eyeBlinkLeft`."""
+    return re.sub("_([LR])$", lambda side: {"L": "Left", "R": "Right"}[side[1]], name)
+
+
+def upright(frames: tuple[Frame, ...], observed: ObservedClip) -> Iterator[Frame]:
+    """The pictures as they were tracked: turned where the pixels did not stand upright."""
+    for frame in frames:
+        yield replace(frame, rgb=np.ascontiguousarray(np.rot90(frame.rgb, observed.turned_deg // 90)))
+
+
+@contextmanager
+def out_of_memory_is_ours() -> Iterator[None]:
+    """Device and host allocation failures as one error of ours, which the worker may retry smaller."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfDeviceMemory("memory ran out; try fewer frames or a lower mesh resolution") from error
+
+
+class Stopwatch:
+    """Seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, name: str) -> "Stopwatch":
+        self._name = name
+        return self
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self._name] = time.monotonic() - self._began
