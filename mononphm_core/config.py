@@ -1,4 +1,4 @@
-"""The one config tree. Frozen; every leaf says its unit and where its value comes from ("measured" = our synthetic clips)."""
+"""The one config tree. Frozen; every leaf says its unit and its source ("measured": on our synthetic clips)."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -8,7 +8,7 @@ Quality = Literal["draft", "standard", "high"]
 
 @dataclass(frozen=True)
 class FrameSelection:
-    """Which pictures of a clip are reconstructed. `fps` and `stride` exclude each other; `max_frames` then thins evenly."""
+    """Which pictures of a clip are reconstructed. `fps` and `stride` exclude each other; `max_frames` thins evenly."""
 
     start_s: float = 0.0
     end_s: float | None = None

@@ -1,4 +1,4 @@
-"""The family of failures. The core raises them; the worker turns each into a public failure; the service into a problem.
+"""The family of failures. The core raises them, the worker makes them public failures, the service problems.
 
 MonoNPHMError
 + InputError        the clip is the reason; never retried

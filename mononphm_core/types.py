@@ -1,11 +1,11 @@
 """The nouns: what travels between the stations of the road. Frozen: made by one station, never changed by the next.
 
-upload -> Frame -> Observation -> stage 1 -> TrackedSequence -> stage 2 -> TrackedSequence -> HeadMesh + codes -> artifacts
+upload -> Frame -> Observation -> stage 1 and 2, each a TrackedSequence -> HeadMesh + codes -> artifacts
 
-Frames of reference (docs/conventions.md): *image* pixels, (x, y) with pixel centres at .5; *camera* OpenCV axes: x right, y down,
-z forward; *world* what `w2c` maps from: for one fixed camera the camera's own frame; *posed* head-centred, with expression,
-x = subject's left, y up, z out of the face; *canonical* the same person's neutral head with slightly open mouth.
-Lengths of world, posed and canonical are head units: 1 = 250 mm.
+Frames of reference (docs/conventions.md): *image* pixels, (x, y) with pixel centres at .5; *camera* OpenCV axes: x
+right, y down, z forward; *world* what `w2c` maps from: for one fixed camera the camera's own frame; *posed*
+head-centred, with expression, x = subject's left, y up, z out of the face; *canonical* the same person's neutral head
+with slightly open mouth. Lengths of world, posed and canonical are head units: 1 = 250 mm.
 """
 
 from collections.abc import Callable
@@ -117,7 +117,8 @@ class CameraSource(str, Enum):
 class Intrinsics:
     """Pinhole camera of one image size, pixels; pixel centres at .5, so the image spans [0, width] x [0, height].
 
-    `distortion` (k1, k2, p1, p2, k3) is the Brown-Conrady model of OpenCV; preprocessing removes it before anything else sees pixels.
+    `distortion` (k1, k2, p1, p2, k3) is the Brown-Conrady model of OpenCV; preprocessing removes it before anything
+    else sees pixels.
     """
 
     fx: float
@@ -161,7 +162,7 @@ class Observation:
     frame_index: int
     timestamp_s: float
     rgb: Float[Tensor, "height width 3"]
-    """Cropped sRGB in [0, 1]; the decoder's own [-1, 1] stays inside model/. Undistorted. Outside the original: black."""
+    """Cropped sRGB in [0, 1]; the decoder's own [-1, 1] stays inside model/. Undistorted. Black outside."""
     valid: Bool[Tensor, "height width"]
     """False where the crop reaches over the border of the original picture."""
     skin: Bool[Tensor, "height width"]
@@ -175,7 +176,7 @@ class Observation:
     dense_landmarks_px: Float[Tensor, "478 2"]
     """MediaPipe face-mesh points in crop pixels; 468..477 are the irises."""
     dense_confidence: Float[Tensor, "478"]
-    """0 (ignore) .. 1; lower at large yaw on the far side, outside the image, and where the temporal residual is large."""
+    """0 (ignore) .. 1; lower at large yaw on the far side, outside the image, and where points jitter over time."""
     intrinsics: Intrinsics
     """K of this crop, square pixels of this crop."""
     crop: Crop

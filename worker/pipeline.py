@@ -58,7 +58,7 @@ def prepare() -> dict[str, Any]:
 
 
 def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
-    """Reconstruct `order.input_path` into `workspace`; returns the manifest. Errors: the family of mononphm_core.errors."""
+    """Reconstruct `order.input_path` into `workspace`; returns the manifest. Errors: mononphm_core.errors."""
     options = order.options
     card = registry.find_model(options.model)
     model = registry.warm_model(card, order.device)
@@ -74,9 +74,8 @@ def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
             tracked = stage1.track(model, observed, card.expression_names, tracking.stage1, config.seed, on_step)
         if 2 in stages and len(observed.observations) > 1:
             with timed("stage2"):
-                tracked = stage2.refine(
-                    model, observed, card.expression_names, tracked, tracking.stage2, tracking.stage1, config.seed, on_step
-                )
+                two, one = tracking.stage2, tracking.stage1
+                tracked = stage2.refine(model, observed, card.expression_names, tracked, two, one, config.seed, on_step)
         used = options.resolved(clip.info.is_video)
         reconstruction = Reconstruction(
             sequence=tracked,
@@ -152,9 +151,7 @@ def meshes(model: HeadModel, tracked: TrackedSequence, config: MeshingConfig) ->
             conditioned = model.condition(z_geo, tracked.z_exp[row : row + 1], z_app)
             sdf = functools.partial(_distance, model, conditioned)
             try:
-                mesh = extract_surface(
-                    sdf, config.box_min, config.box_max, config.resolution, CHUNK, LIPSCHITZ, device
-                )
+                mesh = extract_surface(sdf, config.box_min, config.box_max, config.resolution, CHUNK, LIPSCHITZ, device)
             except NoSurface:
                 yield None
                 continue

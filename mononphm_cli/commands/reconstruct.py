@@ -21,9 +21,7 @@ from mononphm_cli.progress import ProgressView
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Processor threads; all by default.")
 @job_options
 @json_option
-def command(
-    source: Path, folder: Path, device: str, threads: int | None, as_json: bool, **given: Any
-) -> None:
+def command(source: Path, folder: Path, device: str, threads: int | None, as_json: bool, **given: Any) -> None:
     """Reconstruct the head in INPUT, one video or image, into DIR.
 
     Writes the same files that the service delivers, under the same names.

@@ -1,6 +1,7 @@
 """`mononphm train`: from open head data to a registered prior; every step can be interrupted and continued."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ def command() -> None:
     """
 
 
-def _folders(function):  # type: ignore[no-untyped-def]
+def _folders(function: Callable[..., None]) -> Callable[..., None]:
     folder = click.Path(file_okay=False, path_type=Path)
     function = click.option("--run", "run", required=True, type=folder, help="Folder of the run.")(function)
     return click.option(
@@ -39,7 +40,9 @@ def pool(data: Path, run: Path, count: int, points: int, seed: int) -> None:
 @command.command("run")
 @_folders
 @click.option("--size", type=click.Choice(["small"]), default="small", show_default=True, help="Size.")
-@click.option("--hours", default=1.1, show_default=True, help="Compute time in all; a larger number continues a finished run.")
+@click.option(
+    "--hours", default=1.1, show_default=True, help="Compute time in all; a larger number continues a finished run."
+)
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to compute.")
 @click.option("--threads", default=1, show_default=True, help="Processor threads.")
 def run_training(data: Path, run: Path, size: str, hours: float, device: str, threads: int) -> None:

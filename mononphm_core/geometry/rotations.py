@@ -13,7 +13,7 @@ def skew(v: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
 
 
 def so3_exp(log: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """R = I + sin(a)/a [v]x + (1 - cos(a))/a^2 [v]x^2, a = |v| (Rodrigues). Smooth and exact to float precision at 0."""
+    """R = I + sin(a)/a [v]x + (1 - cos(a))/a^2 [v]x^2, a = |v| (Rodrigues). Smooth and exact at 0."""
     squared = log.square().sum(-1)
     small = squared < 1e-6
     angle = torch.where(small, torch.ones_like(squared), squared).sqrt()

@@ -54,7 +54,9 @@ def verify(card: ModelCard) -> None:
         raise WeightsNotFound(f"the weight file of {card.name} is missing: {card.path.name}")
     found = file_sha256(card.path)
     if found != card.sha256:
-        raise ChecksumMismatch(f"{card.path.name} of {card.name} has sha256 {found[:12]}…, its card says {card.sha256[:12]}…")
+        raise ChecksumMismatch(
+            f"{card.path.name} of {card.name} has sha256 {found[:12]}…, its card says {card.sha256[:12]}…"
+        )
 
 
 @functools.lru_cache(maxsize=2)

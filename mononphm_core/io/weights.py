@@ -23,7 +23,9 @@ def save_model(model: HeadModel, path: Path, half: bool = True) -> str:
     """Write the weights; returns the file's sha256."""
     tensors = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     if half:
-        tensors = {n: v.half() if v.is_floating_point() and n != "identity.mean_anchors" else v for n, v in tensors.items()}
+        tensors = {
+            n: v.half() if v.is_floating_point() and n != "identity.mean_anchors" else v for n, v in tensors.items()
+        }
     groups = model.template.groups if model.template is not None else {}
     header = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), "groups": json.dumps(groups)}
     save_file({n: v.contiguous() for n, v in tensors.items()}, path, metadata=header)
@@ -31,7 +33,7 @@ def save_model(model: HeadModel, path: Path, half: bool = True) -> str:
 
 
 def load_model(path: Path, sha256: str | None = None) -> HeadModel:
-    """Read a model, frozen: tracking moves codes, never weights. `sha256`, if given, is checked before anything is parsed."""
+    """Read a model, frozen: tracking moves codes, never weights. `sha256`, if given, is checked before any parsing."""
     if not path.is_file():
         raise WeightsNotFound(f"{path.name} is missing; `mononphm models list` shows what is installed")
     if sha256 is not None and (found := file_sha256(path)) != sha256:
@@ -41,7 +43,7 @@ def load_model(path: Path, sha256: str | None = None) -> HeadModel:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
                 raise AssetError(f"{path.name} is no head model ({header.get('format', 'no format')} in its header)")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 safe_open is no dict
     except SafetensorError as broken:
         raise AssetError(f"{path.name} can't be read: {broken}") from broken
     tensors = {n: v.float() if v.is_floating_point() else v for n, v in tensors.items()}
@@ -57,7 +59,7 @@ def load_model(path: Path, sha256: str | None = None) -> HeadModel:
 def file_sha256(path: Path) -> str:
     """Hexadecimal digest of a file's bytes."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

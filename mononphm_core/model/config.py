@@ -26,15 +26,16 @@ class IdentityConfig:
     bottleneck: int = 16
     """Width of the geometry feature that the colour networks see."""
     blend: Literal["published", "compact"] = "published"
-    """`published`: Gaussian whose width is the 8th neighbour's distance / blend_std. `compact`: a Gaussian of fixed width times a
-    factor that vanishes at the first neighbour left out, so that nothing jumps where the set of neighbours changes."""
+    """`published`: Gaussian whose width is the 8th neighbour's distance / blend_std. `compact`: a Gaussian of fixed
+    width times a factor that vanishes at the first neighbour left out, so that nothing jumps where the set of
+    neighbours changes."""
     blend_std: float = 3.75
     blend_width: float = 0.08
     """Of `compact`, head units."""
     global_node: bool = True
     """One more network without a position, always evaluated (published)."""
     point_scale: float = 1.0
-    """Factor on local offsets before the first layer: our codes have unit variance, offsets are hundredths; 1 = published."""
+    """Factor on local offsets before the first layer: codes have unit variance, offsets hundredths; published: 1."""
     code_scale: float = 1.0
     """Factor on codes before the first layer; 1 = published."""
     colour_bands: int = 0
@@ -63,7 +64,7 @@ class IdentityConfig:
 
 @dataclass(frozen=True)
 class DeformationConfig:
-    """The backward deformation field: posed point -> canonical offset and ambient coordinates (MonoNPHM, section 3.2)."""
+    """The backward deformation field: posed point -> canonical offset and ambient coordinates (MonoNPHM, 3.2)."""
 
     d_expression: int = 100
     d_identity: int = 16

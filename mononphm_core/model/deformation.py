@@ -1,6 +1,7 @@
 """The backward deformation field: a posed point goes to its place on the canonical head (MonoNPHM, section 3.2)."""
 
 import math
+from typing import cast
 
 import torch
 import torch.nn as nn
@@ -14,8 +15,8 @@ from mononphm_core.model.ensemble import frequency_bands, softplus100
 class DeformationField(nn.Module):
     """x_posed, identity, anchors, expression -> canonical offset and ambient coordinates.
 
-    Input of the first and of the middle layer: [point, compressed identity, z_exp]; only the point changes within a frame, so the
-    rest becomes a bias once (`condition`).
+    Input of the first and of the middle layer: [point, compressed identity, z_exp]; only the point changes within a
+    frame, so the rest becomes a bias once (`condition`).
     """
 
     def __init__(self, config: DeformationConfig, d_geo: int, anchors: int) -> None:
@@ -31,6 +32,9 @@ class DeformationField(nn.Module):
             for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
         )
 
+    def _linear(self, i: int) -> nn.Linear:
+        return cast(nn.Linear, self.layers[i])
+
     def condition(
         self,
         z_geo: Float[Tensor, "frames d_geo"],
@@ -40,7 +44,7 @@ class DeformationField(nn.Module):
         """Biases of the first and of the middle layer: all that does not depend on the point."""
         compressed = self.compressor(torch.cat([z_geo, anchors.flatten(1)], 1))
         constant = torch.cat([compressed, z_exp], 1)
-        first, middle = self.layers[0], self.layers[self.skip]
+        first, middle = self._linear(0), self._linear(self.skip)
         d = constant.shape[1]
         return (
             nn.functional.linear(constant, first.weight[:, -d:], first.bias),
@@ -55,9 +59,9 @@ class DeformationField(nn.Module):
         """Offset such that x_canonical = x_posed + offset, and the ambient coordinates."""
         point = frequency_bands(x_posed, self.config.bands, base=math.pi)
         first, middle = condition
-        hidden = point @ self.layers[0].weight[:, : self.d_point].T + first[:, None]
+        hidden = point @ self._linear(0).weight[:, : self.d_point].T + first[:, None]
         for i in range(1, len(self.layers)):
-            layer, hidden = self.layers[i], softplus100(hidden)
+            layer, hidden = self._linear(i), softplus100(hidden)
             if i == self.skip:
                 live = torch.cat([hidden, point], -1) / math.sqrt(2)
                 hidden = live @ layer.weight[:, : live.shape[-1]].T + middle[:, None]

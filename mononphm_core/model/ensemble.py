@@ -58,9 +58,9 @@ class _GroupedProduct(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_x = _GroupedProduct.apply(grad, weight.transpose(1, 2), None, ctx.bounds)
+            grad_x = _GroupedProduct.apply(grad, weight.transpose(1, 2), None, ctx.bounds)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1]:
-            grad_weight = _GroupedOuter.apply(grad, x, ctx.bounds)
+            grad_weight = _GroupedOuter.apply(grad, x, ctx.bounds)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[2]:
             sizes = torch.tensor(ctx.bounds, device=grad.device).diff()
             owner = torch.repeat_interleave(torch.arange(len(sizes), device=grad.device), sizes)
@@ -85,8 +85,11 @@ class _GroupedOuter(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (grad,) = grads
         a, b = ctx.saved_tensors
-        grad_a = _GroupedProduct.apply(b, grad, None, ctx.bounds) if ctx.needs_input_grad[0] else None
-        grad_b = _GroupedProduct.apply(a, grad.transpose(1, 2), None, ctx.bounds) if ctx.needs_input_grad[1] else None
+        grad_a = grad_b = None
+        if ctx.needs_input_grad[0]:
+            grad_a = _GroupedProduct.apply(b, grad, None, ctx.bounds)  # type: ignore[no-untyped-call]
+        if ctx.needs_input_grad[1]:
+            grad_b = _GroupedProduct.apply(a, grad.transpose(1, 2), None, ctx.bounds)  # type: ignore[no-untyped-call]
         return grad_a, grad_b, None
 
 
@@ -97,7 +100,7 @@ def grouped_product(
     bias: Float[Tensor, "types d_out"] | None = None,
 ) -> Float[Tensor, "rows d_out"]:
     """Each sorted row through the affine map of its own network: one matrix product per group."""
-    result: Tensor = _GroupedProduct.apply(x, weight, bias, bounds)
+    result: Tensor = _GroupedProduct.apply(x, weight, bias, bounds)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -140,5 +143,6 @@ def frequency_bands(x: Float[Tensor, "*batch d"], bands: int, base: float) -> Fl
     """[x, sin(base * 2^k * x), cos(...)] for k < bands (NeRF, Mildenhall et al. 2020, Eq. 4); x alone for 0 bands."""
     if bands == 0:
         return x
-    scaled = (x.unsqueeze(-2) * (base * 2.0 ** torch.arange(bands, device=x.device, dtype=x.dtype))[:, None]).flatten(-2)
+    frequency = base * 2.0 ** torch.arange(bands, device=x.device, dtype=x.dtype)
+    scaled = (x.unsqueeze(-2) * frequency[:, None]).flatten(-2)
     return torch.cat([x, scaled.sin(), scaled.cos()], -1)

@@ -15,7 +15,7 @@ from mononphm_core.model.template import TemplateHead
 
 @dataclass(frozen=True)
 class Conditioned:
-    """A person with an expression, ready to be asked at points: everything that is constant over points is worked out."""
+    """A person with an expression, ready to be asked: everything that is constant over points is worked out."""
 
     person: Person
     condition: tuple[Float[Tensor, "frames hidden"], Float[Tensor, "frames hidden"]]

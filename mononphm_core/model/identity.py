@@ -1,4 +1,4 @@
-"""The canonical head: an ensemble of local signed-distance and colour networks around facial anchors (MonoNPHM, section 3).
+"""The canonical head: an ensemble of local signed-distance and colour networks around anchors (MonoNPHM, section 3).
 
 Each local network sees a point relative to its anchor, the person's global code and the anchor's own code; the nearest
 few are blended by distance. Left and right members of a pair share one network: the right one sees a mirrored offset.
@@ -24,8 +24,8 @@ GLOBAL_NODE_DISTANCE = 0.75
 class Person:
     """Identity codes with all that depends on nothing else worked out: anchors and the latent part of the first layers.
 
-    A linear layer of [code, point] is a layer of the point with a code-dependent bias: folded once, not multiplied again for
-    every point. One row per (person, node).
+    A linear layer of [code, point] is a layer of the point with a code-dependent bias: folded once, not multiplied
+    again for every point. One row per (person, node).
     """
 
     anchors: Float[Tensor, "people anchors 3"]
@@ -34,7 +34,9 @@ class Person:
 
     def repeated(self, times: int) -> "Person":
         """One person as so many rows: the frames of a clip share an identity."""
-        return Person(self.anchors.expand(times, -1, -1), self.geo_bias.repeat(times, 1), self.app_bias.repeat(times, 1))
+        return Person(
+            self.anchors.expand(times, -1, -1), self.geo_bias.repeat(times, 1), self.app_bias.repeat(times, 1)
+        )
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class IdentityDecoder(nn.Module):
     """Signed distance and colour of canonical points for identity codes."""
 
     mean_anchors: Tensor
+    node_type: Tensor
+    node_mirrored: Tensor
 
     def __init__(self, config: IdentityConfig, ambient: int, mean_anchors: Float[Tensor, "anchors 3"]) -> None:
         super().__init__()
@@ -111,7 +115,7 @@ class IdentityDecoder(nn.Module):
     ) -> Neighbourhood:
         """The nearest anchors of every point, flattened over people; node indices count through all people."""
         c = self.config
-        people, points = x_canonical.shape[:2]
+        people = x_canonical.shape[0]
         spatial = x_canonical[..., :3]
         with torch.no_grad():
             ask = c.neighbours + (1 if c.blend == "compact" else 0)
@@ -137,7 +141,7 @@ class IdentityDecoder(nn.Module):
     def forward(
         self, x_canonical: Float[Tensor, "people points d_point"], person: Person, colour: bool
     ) -> tuple[Float[Tensor, "people points"], Float[Tensor, "people points 3"] | None]:
-        """Signed distance (negative inside) and, if asked, colour in the decoder's own range: -1 black, 1 white, unbounded."""
+        """Signed distance (negative inside) and, if asked, colour: -1 black, 1 white, unbounded."""
         people, points = x_canonical.shape[:2]
         near = self.neighbourhood(x_canonical, person.anchors)
         neighbours = near.nodes.shape[1]
@@ -186,7 +190,7 @@ def _published_weights(squared: Tensor, blend_std: float, global_node: bool) -> 
 def _compact_weights(squared: Tensor, width: float) -> Tensor:
     """exp(-d^2 / 2 width^2) * (1 - d / d_out)^2, normalised; d_out is the distance of the first neighbour left out.
 
-    In logarithms relative to the nearest, so that far points do not underflow. The weight and its slope vanish at d_out.
+    Relative to the nearest, so that far points do not underflow. The weight and its slope vanish at d_out.
     """
     distance = (squared + 1e-12).sqrt()
     inner, outer = distance[..., :-1], distance[..., -1:]

@@ -3,8 +3,8 @@
 x_canonical[v] = mean[v] + global[v] z_global + sum over anchors a of share[v, a] (local[a, v] z_a)
 x_posed[v]     = x_canonical[v] + expression[v] (z_exp - z_canonical)
 
-Codes of a prior that carries a template are *defined* by it (whitened principal components of whole heads, then of what remains
-around each anchor), so this is exact for the prior's own heads up to the truncation that the model card states.
+Codes of a prior that carries a template are *defined* by it (whitened principal components of whole heads, then of what
+remains around each anchor), so this is exact for the prior's own heads up to the truncation that the model card states.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Order-2 spherical harmonics of the irradiance (Ramamoorthi and Hanrahan 2001), and lighting an albedo in linear light."""
+"""Order-2 spherical harmonics of the irradiance (Ramamoorthi and Hanrahan 2001), and albedos lit in linear light."""
 
 import torch
 from jaxtyping import Float
@@ -14,10 +14,8 @@ def sh_basis(normal: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 9"]:
     return torch.stack([torch.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], -1)
 
 
-def irradiance(
-    normal: Float[Tensor, "*batch 3"], light: Float[Tensor, "9 3"]
-) -> Float[Tensor, "*batch 3"]:
-    """Light arriving at a surface of this orientation, per colour channel; at least a fiftieth, so that shadow keeps a gradient."""
+def irradiance(normal: Float[Tensor, "*batch 3"], light: Float[Tensor, "9 3"]) -> Float[Tensor, "*batch 3"]:
+    """Light arriving at a surface of this orientation, per channel; at least a fiftieth: shadow keeps a gradient."""
     return (sh_basis(normal) @ light).clamp_min(0.02)
 
 

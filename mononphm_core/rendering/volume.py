@@ -1,7 +1,7 @@
-"""Volume rendering of a signed distance (NeuS, Wang et al. 2021): distances -> alpha -> weights -> opacity, depth, colour."""
+"""Volume rendering of a signed distance (NeuS, Wang et al. 2021): distances, alpha, weights, opacity and colour."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 import torch.nn.functional as F
@@ -51,8 +51,8 @@ def neus_alpha(
 
     alpha = max(1 - S(sharpness * sdf_exit) / S(sharpness * sdf_entry), 0),   S = sigmoid
 
-    In logarithms, so no epsilon. Where the ray leaves the surface it is 0: back faces do not occlude. `sharpness` is 1/length
-    in head units, scheduled and not learned. Differentiable in both distances.
+    In logarithms, so no epsilon. Where the ray leaves the surface it is 0: back faces do not occlude. `sharpness` is
+    1/length in head units, scheduled and not learned. Differentiable in both distances.
     """
     log_ratio = F.logsigmoid(sharpness * sdf_exit) - F.logsigmoid(sharpness * sdf_entry)
     return (-torch.expm1(log_ratio)).clamp_min(0.0)
@@ -67,8 +67,8 @@ def composite(alpha: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*batch s
 def boundaries(
     rays: Rays, samples: int, jitter: Float[Tensor, "frames rays"] | None = None
 ) -> Float[Tensor, "frames rays samples_1"]:
-    """samples + 1 distances that cut [near, far] into equal intervals; `jitter` in [-.5, .5) shifts a ray's cuts by that
-    share of an interval."""
+    """samples + 1 distances that cut [near, far] into equal intervals; `jitter` in [-.5, .5) shifts a ray's cuts by
+    that share of an interval."""
     steps = torch.linspace(0, 1, samples + 1, device=rays.near.device, dtype=rays.near.dtype)
     if jitter is not None:
         steps = steps + jitter[..., None] / samples
@@ -98,8 +98,8 @@ def render(
 ) -> Rendering:
     """Opacity over all intervals; colour only at the `coloured` intervals of largest weight; one normal a ray.
 
-    With `coloured` equal to the number of intervals the colour is the full quadrature of the published code (its slow twin in the
-    tests). The intervals are chosen without gradient; their weights keep theirs.
+    With `coloured` equal to the number of intervals the colour is the full quadrature of the published code (its slow
+    twin in the tests). The intervals are chosen without gradient; their weights keep theirs.
     """
     weights, depth = render_opacity(rays, cuts, distance, sharpness)
     middle = 0.5 * (cuts[..., 1:] + cuts[..., :-1])

@@ -1,7 +1,7 @@
-"""Colours for the training heads: CC0 skins blended and tinted, with painted brows, lips, lids, irises, hair caps and beards.
+"""Colours for the training heads: CC0 skins blended and tinted, with painted brows, lips, irises, hair and beards.
 
-Colours are sRGB in [0, 1]; blending of skins happens in linear light. An appearance is a function of a point on the template (its
-triangle and barycentric coordinates), so it is the same for every person and expression.
+Colours are sRGB in [0, 1]; blending of skins happens in linear light. An appearance is a function of a point on the
+template (its triangle and barycentric coordinates), so it is the same for every person and expression.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,9 @@ from mononphm_core.training.sources import OpenHeads
 
 OVERSATURATED = "old_darkskinned_female"
 """The one skin of the set that the data's README advises to leave out."""
-HAIRLINE = np.array([[-10, -6.5], [-6, -5.5], [-3, -3.0], [-1, 2.0], [1.5, 4.0], [4, 7.2], [7, 9.0], [10, 9.6], [14, 10]])
+HAIRLINE = np.array(
+    [[-10, -6.5], [-6, -5.5], [-3, -3.0], [-1, 2.0], [1.5, 4.0], [4, 7.2], [7, 9.0], [10, 9.6], [14, 10]]
+)
 """Height (cm, ICT neutral) over depth z above which a scalp carries hair."""
 
 

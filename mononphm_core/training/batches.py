@@ -75,11 +75,9 @@ class BatchMaker:
             c, rgb = self.colours(rng, head, int(person[i]), sizes.colours)
             coloured.append(c)
             colour.append(rgb)
-        stacks = (z_geo, self.z_app[person], z_exp, x, sdf, posed, target, coloured, colour)
-        return Batch(
-            *(torch.from_numpy(np.stack(list(s)).astype(np.float32)) for s in stacks),
-            anchors=torch.from_numpy(canonical[:, self.heads.anchors]),
-        )
+        anchors = canonical[:, self.heads.anchors]
+        stacks = (z_geo, self.z_app[person], z_exp, x, sdf, posed, target, coloured, colour, anchors)
+        return Batch(*(torch.from_numpy(np.stack(list(s)).astype(np.float32)) for s in stacks))
 
     def correspondences(
         self, rng: np.random.Generator, head: PoolHead, z_exp: Float[np.ndarray, "d_exp"], count: int

@@ -1,9 +1,10 @@
-"""What the identity codes of our priors mean: whitened principal components, first of whole heads, then around each anchor.
+"""What the identity codes of our priors mean: whitened principal components, of heads, then around each anchor.
 
-z_global are the leading components of all vertices over random people. What remains is cut into overlapping patches, one per
-anchor, with shares that sum to one at every vertex; z_local[a] are the leading components of patch a. Left and right patches use
-one mirrored basis, so symmetric faces have equal codes. All components have unit variance and zero mean: the prior of a code is
-the standard normal distribution, and the zero code is the mean person. The same construction codes vertex colours.
+z_global are the leading components of all vertices over random people. What remains is cut into overlapping patches,
+one per anchor, with shares that sum to one at every vertex; z_local[a] are the leading components of patch a. Left and
+right patches use one mirrored basis, so symmetric faces have equal codes. All components have unit variance and zero
+mean: the prior of a code is the standard normal distribution, and the zero code is the mean person. The same
+construction codes vertex colours.
 """
 
 from dataclasses import dataclass
@@ -65,8 +66,8 @@ def fit_codes(
 ) -> CodeBasis:
     """Principal components of `values`, weighted per vertex, then per patch.
 
-    `flip` is what mirroring does to a value's components: (-1, 1, 1) for positions, (1, 1, 1) for colours. `samples` must contain
-    mirrored people in equal share, else the mean is not symmetric.
+    `flip` is what mirroring does to a value's components: (-1, 1, 1) for positions, (1, 1, 1) for colours. `samples`
+    must contain mirrored people in equal share, else the mean is not symmetric.
     """
     mean = values.mean(0)
     mean = 0.5 * (mean + mean[mirror] * flip)
@@ -122,8 +123,8 @@ def fit_codes(
 def _components(
     rows: Float[np.ndarray, "samples d"], count: int
 ) -> tuple[Float[np.ndarray, "d count"], Float[np.ndarray, "count d"], Float[np.ndarray, "samples count"]]:
-    """Synthesis (unit-variance codes), analysis and codes of the leading components (randomised range finder with four power
-    iterations, Halko et al. 2011)."""
+    """Synthesis (unit-variance codes), analysis and codes of the leading components (randomised range finder with four
+    power iterations, Halko et al. 2011)."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         _, singular, right = torch.svd_lowrank(torch.from_numpy(rows), q=min(count + 16, *rows.shape), niter=4)

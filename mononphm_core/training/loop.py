@@ -1,15 +1,15 @@
-"""The training loop: one command, CPU or CUDA, resumable at any moment, paced by time instead of by a fixed number of steps.
+"""The training loop: one command, CPU or CUDA, resumable at any moment, paced by time, not by a number of steps.
 
 Losses (weights): |clamped sdf error| near and far (1), correspondence L1 (3), colour L1 (0.02).
 The network that places the anchors is fitted first and then held: everything else is measured from them.
-No eikonal term and no second derivatives: distances are supervised everywhere. The learning rate falls as a cosine of the share of the
-time budget that is used up, so that a run of any length ends annealed; a longer budget continues the same run.
+No eikonal term and no second derivatives: distances are supervised everywhere. The learning rate falls as a cosine of
+the share of the time budget that is used up, so that a run of any length ends annealed; a longer budget continues the
+same run.
 """
 
 import json
 import logging
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,8 @@ def evaluate(model: HeadModel, batch: Batch) -> dict[str, float]:
         near = batch.sdf.abs() < 3 / MM
         _, colour = model.identity(_with_ambient(model, batch.x_coloured), person, colour=True)
         assert colour is not None
-        offset, _ = model.deformation(batch.x_posed, model.deformation.condition(batch.z_geo, person.anchors, batch.z_exp))
+        condition = model.deformation.condition(batch.z_geo, person.anchors, batch.z_exp)
+        offset, _ = model.deformation(batch.x_posed, condition)
         mse = ((colour - batch.colour) / 2).square().mean()
         return {
             "near_sdf_mm": float((sdf - batch.sdf)[near].abs().mean() * MM),
@@ -82,7 +83,7 @@ def evaluate(model: HeadModel, batch: Batch) -> dict[str, float]:
 def train(
     model: HeadModel, maker: BatchMaker, pool: Pool, held_out: Batch, directory: Path, config: TrainingConfig
 ) -> dict[str, float]:
-    """Train until the budget is used up; continue from `directory` if a checkpoint is there. Returns the last evaluation."""
+    """Train until the budget is used up; continue from `directory` where it can. Returns the last evaluation."""
     device = next(model.parameters()).device
     place_anchors(model, maker, pool)
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=config.lr)
@@ -119,13 +120,13 @@ def train(
             figures = evaluate(model, held_out)
             row = {**state, "heads": len(pool.heads), "lr": rate, **figures}
             row.update({f"loss_{k}": float(v.detach()) for k, v in terms.items()})
-            with open(directory / "log.jsonl", "a") as out:
+            with (directory / "log.jsonl").open("a") as out:
                 out.write(json.dumps(row) + "\n")
             log.info("%s", " ".join(f"{k}={v:.4g}" for k, v in row.items()))
         if time.monotonic() - last_saved > config.checkpoint_s or state["seconds"] >= budget:
             temporary = checkpoint.with_suffix(".tmp")
             torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "state": state}, temporary)
-            os.replace(temporary, checkpoint)
+            temporary.replace(checkpoint)
             last_saved = time.monotonic()
     return figures
 

@@ -17,12 +17,12 @@ SIZES = BatchSizes(heads=32, distances=4000, correspondences=2000, colours=1500)
 
 
 def measure(data: Path, run: Path) -> dict[str, float]:
-    """`loop.evaluate` on the held-out people (`unseen_`) and on as many people of the pool (`train_`), with the same draw."""
+    """`loop.evaluate` on the held-out people (`unseen_`) and on as many of the pool (`train_`), same draw."""
     model, _, _ = trained_model(data, run)
     heads = OpenHeads(data)
     painter = Painter(data, heads)
     maker = BatchMaker(heads, painter, *cached_codes(heads, painter, model.config, run, seed=0))
-    figures = {}
+    figures: dict[str, float] = {}
     for label, directory in (("unseen", run / "pool" / "held_out"), ("train", run / "pool")):
         people = Pool(directory).heads[: SIZES.heads]
         batch = maker.draw(np.random.default_rng(2026), people, SIZES)

@@ -1,7 +1,8 @@
 """A growing store of training heads with their signed distances: the slow half of the supervision, made once.
 
-Correspondences, expressions and colours are cheap and drawn anew at every step; distances need search trees and are kept in shards of
-100 heads. A shard is written whole or not at all, and a trainer picks up shards that appear while it runs.
+Correspondences, expressions and colours are cheap and drawn anew at every step; distances need search trees and are
+kept in shards of 100 heads. A shard is written whole or not at all, and a trainer picks up shards that appear while it
+runs.
 """
 
 import os
@@ -51,7 +52,7 @@ def write_shard(heads: OpenHeads, directory: Path, number: int, points: int, see
     length = min(len(a) for a in sdf)
     target = directory / f"shard_{number:04d}.npz"
     temporary = directory / f".shard_{number:04d}.npz"
-    with open(temporary, "wb") as out:
+    with temporary.open("wb") as out:
         np.savez(
             out,
             canonical=np.stack(canonical),
@@ -61,7 +62,7 @@ def write_shard(heads: OpenHeads, directory: Path, number: int, points: int, see
         )
         out.flush()
         os.fsync(out.fileno())
-    os.replace(temporary, target)
+    temporary.replace(target)
     return target
 
 

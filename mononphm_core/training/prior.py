@@ -1,4 +1,4 @@
-"""From open data to a prior in the model format: codes, pool, training, template tables. `mononphm train` calls this."""
+"""From open data to a prior in the model format: codes, pool, training, tables. `mononphm train` calls this."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ HELD_OUT_SHARD = 9999
 
 
 def vertex_weight(heads: OpenHeads) -> np.ndarray:
-    """How much a vertex counts in the codes: the face fully, the mouth cavity and eyeballs less, below the cut hardly."""
+    """How much a vertex counts in the codes: the face fully, mouth cavity and eyeballs less, below the cut hardly."""
     sk = heads.skeleton
     x = heads.mean_canonical()
     weight = np.where(sk.part == 0, 1.0, 0.6)
@@ -77,7 +77,9 @@ def cached_codes(
     return codes
 
 
-def run(data: Path, directory: Path, model_config: ModelConfig, config: TrainingConfig, device: torch.device) -> HeadModel:
+def run(
+    data: Path, directory: Path, model_config: ModelConfig, config: TrainingConfig, device: torch.device
+) -> HeadModel:
     """Train (or continue) in `directory`; the pool must have at least one shard."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "model.json").write_text(json.dumps(model_config.to_dict(), indent=1))

@@ -1,7 +1,8 @@
-"""The open parametric heads that the default prior learns from: ICT-FaceKit (MIT) with the CC0 MakeHuman shapes on its vertices.
+"""The open parametric heads that the default prior learns from: ICT-FaceKit (MIT) with CC0 MakeHuman shapes.
 
-Everything leaves this file in *canonical units*: x_head = 0.04 * x_cm + (0, -0.075, -0.23), so that 1 unit = 250 mm. A head is
-`neutral + identity`, its expressions are linear, and its canonical shape is the neutral one with jawOpen = 0.3 (mouth open).
+Everything leaves this file in *canonical units*: x_head = 0.04 * x_cm + (0, -0.075, -0.23), so that 1 unit = 250 mm. A
+head is `neutral + identity`, its expressions are linear, and its canonical shape is the neutral one with jawOpen = 0.3
+(mouth open).
 """
 
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ class OpenHeads:
         return self.neutral + np.einsum("e,evc->vc", self.z_canonical, self.expression)
 
     def sample(self, rng: np.random.Generator, wide: float = 0.5) -> HeadSample:
-        """A random person: with probability `wide` ICT and MakeHuman combined, else plain ICT; mirrored half of the time."""
+        """A random person: with probability `wide` ICT and MakeHuman combined, else plain ICT; half are mirrored."""
         if rng.random() < wide:
             beta, gamma = rng.uniform(0.3, 1.0), rng.uniform(0.5, 1.0)
             a = rng.uniform(0.7, 1.0) * np.sqrt(1 - 0.6 * beta**2)
@@ -120,7 +121,9 @@ class OpenHeads:
         pairs = []
         for i, name in enumerate(self.mh_names):
             group, j = self.mh_groups[i], int(self.mh_antagonist[i])
-            if group in ("average", "macro", "body") or name.startswith(("head-trans-", "neck-trans-in", "neck-trans-out")):
+            if group in ("average", "macro", "body") or name.startswith(
+                ("head-trans-", "neck-trans-in", "neck-trans-out")
+            ):
                 continue
             if name.startswith(("head-fat", "head-age")) or j == i or j < i:
                 continue
@@ -150,9 +153,9 @@ class OpenHeads:
             direction = "incr" if value > 0 else "decr"
             for s, sex_name in enumerate(SEXES):
                 for a, age_name in enumerate(AGE_NAMES):
-                    row = self.mh_row.get(f"{kind}-{direction}-{sex_name}-{age_name}")
-                    if row is not None:
-                        w[row] += beta * abs(value) * sex[s] * age[a]
+                    found = self.mh_row.get(f"{kind}-{direction}-{sex_name}-{age_name}")
+                    if found is not None:
+                        w[found] += beta * abs(value) * sex[s] * age[a]
         row = self.mh_row
         self._slide(w, row["head-fat-incr"], row["head-fat-decr"], 1.2 * fat + 0.5 * rng.standard_normal())
         x_age = np.clip((years - 45) / 25, -0.5, 1.2) + 0.5 * rng.standard_normal()
@@ -202,8 +205,8 @@ def sample_expression(rng: np.random.Generator, names: list[str]) -> Float[np.nd
         w[active] = rng.beta(1.0, 2.2, active.sum())
         for name in names:
             if name.endswith("_L") and rng.random() < 0.75:
-                twin = index[name[:-2] + "_R"]
-                w[twin] = np.clip(w[index[name]] * rng.uniform(0.8, 1.2), 0, 1)
+                other = index[name[:-2] + "_R"]
+                w[other] = np.clip(w[index[name]] * rng.uniform(0.8, 1.2), 0, 1)
     if rng.random() < 0.15:
         blink = rng.uniform(0.5, 1.0)
         w[index["eyeBlink_L"]] = w[index["eyeBlink_R"]] = blink

@@ -1,7 +1,8 @@
-"""What one training head teaches: signed distances around its canonical surface, and where its surface points come from.
+"""What one training head teaches: signed distances around its surface, and where its points come from.
 
-The solid is the skin sheet closed by fans over the two lid rims (to the eyeball centre) and the bust (to its mean), united with both
-eyeballs. Inside = winding number of the sheet > 0.5, or of a ball; distance = to skin and to the eyeballs' parts outside the solid.
+The solid is the skin sheet closed by fans over the two lid rims (to the eyeball centre) and the bust (to its mean),
+united with both eyeballs. Inside = winding number of the sheet > 0.5, or of a ball; distance = to skin and to the
+eyeballs' parts outside the solid.
 """
 
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ class DistanceSamples:
 
 
 def surface_density(heads: OpenHeads) -> Float[np.ndarray, "triangles"]:
-    """Probability of a surface sample per template triangle: by area, six times denser at lids, lips and nostrils, nothing below
-    the cut and on the hidden backs of the eyeballs."""
+    """Probability of a surface sample per template triangle: by area, six times denser at lids, lips and nostrils,
+    nothing below the cut and on the hidden backs of the eyeballs."""
     sk = heads.skeleton
     x = heads.mean_canonical()
     triangles = np.concatenate([sk.sheet, *sk.sclera])
@@ -61,7 +62,8 @@ def sample_surface(
 
 def solid(skeleton: Skeleton, x: Float[np.ndarray, "vertices 3"]) -> tuple[np.ndarray, np.ndarray]:
     """The sheet closed by fans: vertices and triangles of a watertight solid (eyeballs not included)."""
-    fans, extra = [], []
+    fans: list[np.ndarray] = []
+    extra: list[np.ndarray] = []
     for loop, centre in zip(
         skeleton.caps,
         (
@@ -86,7 +88,7 @@ class DistanceField:
         self._igl = igl
         self.vertices, self.triangles = (a for a in solid(skeleton, x))
         self.vertices = self.vertices.astype(np.float64)
-        self.balls = [ball for ball in skeleton.sclera]
+        self.balls = list(skeleton.sclera)
         outside = []
         for ball in self.balls:
             centre = self.vertices[ball].mean(1)
@@ -102,7 +104,8 @@ class DistanceField:
     def __call__(self, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points"]:
         """Distance to the head's outer surface, negative inside."""
         points = np.ascontiguousarray(points, np.float64)
-        squared = self._igl.point_mesh_squared_distance(points, self.vertices, np.ascontiguousarray(self.skin, np.int64))[0]
+        skin = np.ascontiguousarray(self.skin, np.int64)
+        squared = self._igl.point_mesh_squared_distance(points, self.vertices, skin)[0]
         inside = np.abs(self._winding(self.triangles, points)) > 0.5
         for ball in self.balls:
             centre = self.vertices[np.unique(ball)].mean(0)

@@ -65,7 +65,7 @@ def make_template(heads: OpenHeads, codes: CodeBasis, data: Path, surface_vertic
 
 
 def coarse_surface(heads: OpenHeads, count: int) -> tuple[Int[np.ndarray, "vertices"], Int[np.ndarray, "faces 3"]]:
-    """A coarse triangulation of face, head and neck: farthest points, and a triangle wherever three of their cells meet.
+    """A coarse triangulation of face, head and neck: farthest points, a triangle wherever three of their cells meet.
 
     Cells are geodesic Voronoi cells on the mesh, so the coarse surface has the topology of the fine one.
     """
