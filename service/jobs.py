@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from service.hints import Hints
-from service.media import sniff
+from worker.ledger.media import sniff
 from service.problems import Problem, field_errors, from_first_look, retry_after
 from service.settings import ServiceSettings
 from service.uploads import Upload, UploadLimits

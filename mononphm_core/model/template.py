@@ -24,6 +24,11 @@ class TemplateHead(nn.Module):
     z_canonical: Tensor
     surface_faces: Tensor
     """Triangles of the `surface` group."""
+    geo_span: Tensor
+    """Codes of plausible people: z_geo = geo_span @ u with u standard normal. Neighbouring local parts move together in it, as they do
+    in people; free local parts would let a picture's noise sculpt the head."""
+    app_span: Tensor
+    """The same for z_app."""
     landmark_spread_mm: Tensor
     """How far each of the 478 detector points wanders on the skin."""
 
@@ -37,6 +42,8 @@ class TemplateHead(nn.Module):
         z_canonical: Float[Tensor, "d_exp"],
         surface_faces: Int[Tensor, "faces 3"],
         landmark_spread_mm: Float[Tensor, "landmarks"],
+        geo_span: Float[Tensor, "d_geo directions_geo"],
+        app_span: Float[Tensor, "d_app directions_app"],
         groups: dict[str, tuple[int, int]],
     ) -> None:
         super().__init__()
@@ -46,6 +53,8 @@ class TemplateHead(nn.Module):
             "local_basis": local_basis,
             "expression_basis": expression_basis,
             "z_canonical": z_canonical,
+            "geo_span": geo_span,
+            "app_span": app_span,
         }.items():
             self.register_buffer(name, value.float())
         self.register_buffer("local_anchor", local_anchor.long())

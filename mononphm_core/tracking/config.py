@@ -15,9 +15,9 @@ class Weights:
     """Mean absolute difference of opacity and mask, near the silhouette and on skin."""
     landmarks: float = 12.0
     """Mean Huber cost of the dense landmarks."""
-    z_geo_prior: float = 0.015
-    """Sum of squares: codes have unit variance."""
-    z_app_prior: float = 0.004
+    identity_prior: float = 0.05
+    """Sum of squares of the identity's coordinates, which have unit variance."""
+    appearance_prior: float = 0.02
     expression_prior: float = 0.12
     """Sum of squared standard deviations (see LandmarkFitConfig.expression_sigma)."""
     expression_bounds: float = 200.0
@@ -37,8 +37,8 @@ class Rates:
     translation: float = 3e-3
     """Head units."""
     z_exp: float = 1.5e-2
-    z_geo: float = 3e-2
-    z_app: float = 5e-2
+    u_geo: float = 3e-2
+    u_app: float = 6e-2
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Stage2Config:
     batch: int = 4
     weights: Weights = field(default_factory=lambda: Weights(smooth_pose=1.0, smooth_expression=1.0))
     rates: Rates = field(
-        default_factory=lambda: Rates(rotation=1.5e-3, translation=1.5e-3, z_exp=8e-3, z_geo=1.5e-2, z_app=2e-2)
+        default_factory=lambda: Rates(rotation=1.5e-3, translation=1.5e-3, z_exp=8e-3, u_geo=1.5e-2, u_app=2e-2)
     )
     rays: RaySampling = field(default_factory=lambda: RaySampling(band=(0.035, 0.025), sharpness=(300.0, 600.0)))
 

@@ -1,30 +1,30 @@
-"""The start of tracking: identity, expressions, poses and focal length of a whole clip from its dense landmarks alone.
+"""The start of tracking: identity, expressions, poses and focal length of a whole clip from its landmarks and outlines.
 
 The template is linear in both codes, so this is a small nonlinear least-squares problem (the only curvature is rotation and
 projection). It is solved by Levenberg-Marquardt for all frames jointly: one identity, one camera, and per frame a pose and an
-expression. The identity is sought in the directions that landmarks can see (singular vectors of the template's Jacobian); the rest of
-the code keeps its prior mean.
+expression. The identity is sought among plausible people: z_geo = geo_span @ y, with y standard normal.
 """
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import scipy.linalg
+import torch
 from jaxtyping import Float
 
 from mononphm_core.errors import Diverged
-from mononphm_core.geometry.rotations import so3_exp
+from mononphm_core.geometry.rotations import so3_exp, so3_log
 from mononphm_core.model.template import TemplateHead
+from mononphm_core.tracking.contours import Outline, rim
 from mononphm_core.types import MM_PER_UNIT, ObservedClip
-
-import torch
 
 
 @dataclass(frozen=True)
 class LandmarkFitConfig:
     """Weights and sizes of the joint landmark fit."""
 
-    directions: int = 110
+    directions: int = 150
     """Identity directions that are sought."""
     iterations: int = 14
     detector_sigma: float = 0.006
@@ -42,6 +42,19 @@ class LandmarkFitConfig:
     """Of the difference between the left and right weight of a pair."""
     smooth_sigma_per_s: float = 3.0
     """How fast a blendshape weight may change: standard deviation after one second (times the root of the time)."""
+    shift_sigma_per_s: float = 0.15
+    """How fast a head moves, head units after one second."""
+    turn_sigma_per_s: float = 0.6
+    """How fast a head turns, radians after one second."""
+    contour_rounds: int = 3
+    """How often rim points are chosen anew; 0: landmarks alone."""
+    contour_iterations: int = 4
+    contour_points: int = 120
+    """Rim points of a frame."""
+    contour_sigma: float = 0.006
+    """Uncertainty of the mask's border, share of the face height."""
+    contour_independent: float = 0.08
+    """Rim points that count: neighbours share their error."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +85,18 @@ class _Problem:
         identity: np.ndarray | None,
     ) -> None:
         self.config = config
-        rows = template.rows("mediapipe478")
-        nodes = (template.local_anchor.max().item() if identity is None else 0) + 1
-        nodes = int(max(nodes, 65))
-        full = template.identity_jacobian("mediapipe478", nodes).double().numpy()
-        flat = full.reshape(-1, full.shape[-1])
-        _, _, vt = np.linalg.svd(flat, full_matrices=False)
-        self.lift = vt[: config.directions].T
-        self.basis = full @ self.lift
-        self.mean = template.mean[rows].double().numpy()
-        self.identity = identity
+        self.landmark = Points.of(template, "mediapipe478")
+        self.surface = Points.of(template, "surface")
+        self.faces = template.surface_faces.numpy()
+        self.lift = template.geo_span[:, : config.directions].double().numpy()
         if identity is not None:  # identity known: nothing to seek
-            self.mean = self.mean + full @ identity
-            self.basis, self.lift = self.basis[..., :0], self.lift[:, :0]
-        self.expression = template.expression_basis[rows].double().numpy()
+            self.lift = self.lift[:, :0]
+        start = np.zeros(self.landmark.identity.shape[-1]) if identity is None else identity
+        self.landmark = self.landmark.seeking(self.lift, start)
+        self.surface = self.surface.seeking(self.lift, start)
+        self.start = start
+        self.rims: list[np.ndarray] = [np.zeros(0, int) for _ in clip.observations]
+        self.outlines = [Outline.of(o) for o in clip.observations]
         self.z_canonical = template.z_canonical.double().numpy()
         self.spread = template.landmark_spread_mm.double().numpy()
         obs = clip.observations
@@ -98,20 +109,22 @@ class _Problem:
         self.focal_prior = max(clip.focal_uncertainty, 1e-6)
         self.pairs = symmetric_pairs(expression_names)
 
-    def points(self, y: np.ndarray, z_exp: np.ndarray) -> np.ndarray:
-        """Posed landmarks of every frame."""
-        canonical = self.mean + self.basis @ y
-        return canonical + np.einsum("lce,fe->flc", self.expression, z_exp - self.z_canonical)
+    def points(self, of: "Points", y: np.ndarray, z_exp: np.ndarray) -> np.ndarray:
+        """Posed points of every frame (or of one, for one expression)."""
+        offset = np.einsum("lce,...e->...lc", of.expression, z_exp - self.z_canonical)
+        return of.mean + of.identity @ y + offset
+
+    def project(self, camera: np.ndarray, log_f: float) -> np.ndarray:
+        """Original pixels."""
+        return camera[..., :2] / np.maximum(camera[..., 2:], 0.05) * self.k[:2] * np.exp(log_f) + self.k[2:]
 
     def residuals(
         self, y: np.ndarray, log_f: float, rotation: np.ndarray, translation: np.ndarray, z_exp: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pixel errors, standard deviations (px), and camera points."""
-        camera = np.einsum("fij,flj->fli", rotation, self.points(y, z_exp)) + translation[:, None]
-        depth = np.maximum(camera[..., 2:], 0.05)
-        f, c = self.k[:2] * np.exp(log_f), self.k[2:]
-        error = camera[..., :2] / depth * f + c - self.target
-        px_per_mm = f.mean() / (depth[..., 0] * MM_PER_UNIT)
+        """Landmarks: pixel errors, standard deviations (px), and camera points."""
+        camera = np.einsum("fij,flj->fli", rotation, self.points(self.landmark, y, z_exp)) + translation[:, None]
+        error = self.project(camera, log_f) - self.target
+        px_per_mm = self.k[:2].mean() * np.exp(log_f) / (np.maximum(camera[..., 2], 0.05) * MM_PER_UNIT)
         sigma = np.hypot(
             self.config.detector_sigma * self.face_px[:, None], self.config.spread_share * self.spread * px_per_mm
         )
@@ -123,22 +136,49 @@ class _Problem:
         robust = np.minimum(1.0, self.config.huber / np.maximum(distance, 1e-9))
         return self.config.independent * self.confidence * robust / sigma**2
 
+    def contour(
+        self, i: int, y: np.ndarray, log_f: float, r: np.ndarray, t: np.ndarray, z_exp: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Rim points of frame i: camera positions, signed distances to the border (px), its gradients, inverse variances."""
+        rim_points = self.surface.some(self.rims[i])
+        camera = self.points(rim_points, y, z_exp[i]) @ r[i].T + t[i]
+        sampled = self.outlines[i].sample(self.project(camera, log_f))
+        sigma = self.config.contour_sigma * self.face_px[i]
+        robust = np.minimum(1.0, self.config.huber * sigma / np.maximum(np.abs(sampled[:, 0]), 1e-9))
+        return camera, sampled[:, 0], sampled[:, 1:], self.config.contour_independent * robust / sigma**2
+
+    def choose_rims(self, y: np.ndarray, log_f: float, r: np.ndarray, t: np.ndarray, z_exp: np.ndarray) -> None:
+        """Take the present silhouette's rim in every frame."""
+        k = self.k * np.array([np.exp(log_f), np.exp(log_f), 1, 1])
+        for i in range(len(r)):
+            camera = self.points(self.surface, y, z_exp[i]) @ r[i].T + t[i]
+            self.rims[i] = rim(camera, self.faces, k, self.outlines[i], self.config.contour_points)
+
     def cost(self, y: np.ndarray, log_f: float, r: np.ndarray, t: np.ndarray, z_exp: np.ndarray) -> float:
         """What is minimised (Huber's function of the errors, and the priors)."""
         error, sigma, _ = self.residuals(y, log_f, r, t, z_exp)
-        d = np.linalg.norm(error, axis=-1) / sigma
-        h = self.config.huber
-        rho = np.where(d < h, d**2, 2 * h * d - h**2)
+        data = (self.config.independent * self.confidence * self._rho(np.linalg.norm(error, axis=-1) / sigma)).sum()
+        for i in range(len(r)):
+            if len(self.rims[i]):
+                _, distance, _, _ = self.contour(i, y, log_f, r, t, z_exp)
+                scaled = np.abs(distance) / (self.config.contour_sigma * self.face_px[i])
+                data += self.config.contour_independent * self._rho(scaled).sum()
         prior = self.config.identity_prior * (y**2).sum() + (log_f / self.focal_prior) ** 2
         prior += ((z_exp / self.config.expression_sigma) ** 2).sum()
         a, b = self.pairs
         prior += (((z_exp[:, a] - z_exp[:, b]) / self.config.symmetry_sigma) ** 2).sum()
-        prior += (self.rates()[:, None] * np.diff(z_exp, axis=0) ** 2).sum()
-        return float((self.config.independent * self.confidence * rho).sum() + prior)
+        prior += (self.rates(self.config.smooth_sigma_per_s)[:, None] * np.diff(z_exp, axis=0) ** 2).sum()
+        prior += (self.rates(self.config.shift_sigma_per_s)[:, None] * np.diff(t, axis=0) ** 2).sum()
+        prior += (self.rates(self.config.turn_sigma_per_s)[:, None] * _turns(r) ** 2).sum()
+        return float(data + prior)
 
-    def rates(self) -> np.ndarray:
-        """Inverse variances of the change of a weight between neighbouring frames."""
-        return 1.0 / (self.config.smooth_sigma_per_s**2 * np.maximum(np.diff(self.times), 1e-3))
+    def _rho(self, d: np.ndarray) -> np.ndarray:
+        h = self.config.huber
+        return np.where(d < h, d**2, 2 * h * d - h**2)
+
+    def rates(self, sigma_per_s: float) -> np.ndarray:
+        """Inverse variances of a random walk's change between neighbouring frames."""
+        return 1.0 / (sigma_per_s**2 * np.maximum(np.diff(self.times), 1e-3))
 
     def normal_equations(
         self, y: np.ndarray, log_f: float, r: np.ndarray, t: np.ndarray, z_exp: np.ndarray
@@ -151,29 +191,43 @@ class _Problem:
         h = np.zeros((shared + frames * own,) * 2)
         g = np.zeros(len(h))
         for i in range(frames):
-            x, y_, z = camera[i].T
-            p = np.zeros((len(x), 2, 3))
-            p[:, 0, 0], p[:, 0, 2] = f[0] / z, -f[0] * x / z**2
-            p[:, 1, 1], p[:, 1, 2] = f[1] / z, -f[1] * y_ / z**2
-            rotated = camera[i] - t[i]
-            cross = np.zeros((len(x), 3, 3))
-            cross[:, 0, 1], cross[:, 0, 2] = rotated[:, 2], -rotated[:, 1]
-            cross[:, 1, 0], cross[:, 1, 2] = -rotated[:, 2], rotated[:, 0]
-            cross[:, 2, 0], cross[:, 2, 1] = rotated[:, 1], -rotated[:, 0]
-            pr = p @ r[i]
-            focal = np.stack([f[0] * x / z, f[1] * y_ / z], -1)[..., None]
-            common = np.concatenate([pr @ self.basis, focal], -1)
-            mine = np.concatenate([p @ cross, p, pr @ self.expression], -1)
-            j = np.concatenate([common, mine], -1).reshape(-1, shared + own)
+            j = self._jacobian(camera[i], r[i], t[i], self.landmark, f)
             w = np.repeat(weight[i], 2)[:, None]
-            block, right = (j * w).T @ j, (j * w).T @ error[i].reshape(-1)
             at = np.r_[np.arange(shared), shared + i * own + np.arange(own)]
+            block, right = (j * w).T @ j, (j * w).T @ error[i].reshape(-1)
+            if len(self.rims[i]):
+                points, distance, gradient, w_rim = self.contour(i, y, log_f, r, t, z_exp)
+                j = self._jacobian(points, r[i], t[i], self.surface.some(self.rims[i]), f)
+                j = np.einsum("pk,pkn->pn", gradient, j.reshape(len(points), 2, -1))
+                block += (j * w_rim[:, None]).T @ j
+                right += (j * w_rim[:, None]).T @ distance
             h[np.ix_(at, at)] += block
             g[at] += right
-        self._add_priors(h, g, y, log_f, z_exp)
+        self._add_priors(h, g, y, log_f, r, t, z_exp)
         return h, g
 
-    def _add_priors(self, h: np.ndarray, g: np.ndarray, y: np.ndarray, log_f: float, z_exp: np.ndarray) -> None:
+    @staticmethod
+    def _jacobian(
+        camera: np.ndarray, r: np.ndarray, t: np.ndarray, of: "Points", f: np.ndarray
+    ) -> np.ndarray:
+        """d pixel / d [y, log focal, turn, shift, z_exp]: (2 points, parameters)."""
+        x, y, z = camera.T
+        p = np.zeros((len(x), 2, 3))
+        p[:, 0, 0], p[:, 0, 2] = f[0] / z, -f[0] * x / z**2
+        p[:, 1, 1], p[:, 1, 2] = f[1] / z, -f[1] * y / z**2
+        rotated = camera - t
+        cross = np.zeros((len(x), 3, 3))
+        cross[:, 0, 1], cross[:, 0, 2] = rotated[:, 2], -rotated[:, 1]
+        cross[:, 1, 0], cross[:, 1, 2] = -rotated[:, 2], rotated[:, 0]
+        cross[:, 2, 0], cross[:, 2, 1] = rotated[:, 1], -rotated[:, 0]
+        pr = p @ r
+        focal = np.stack([f[0] * x / z, f[1] * y / z], -1)[..., None]
+        columns = [pr @ of.identity, focal, p @ cross, p, pr @ of.expression]
+        return np.concatenate(columns, -1).reshape(2 * len(x), -1)
+
+    def _add_priors(
+        self, h: np.ndarray, g: np.ndarray, y: np.ndarray, log_f: float, r: np.ndarray, t: np.ndarray, z_exp: np.ndarray
+    ) -> None:
         shared, own, d_exp = len(y) + 1, 6 + z_exp.shape[1], z_exp.shape[1]
         d = np.arange(len(y))
         h[d, d] += self.config.identity_prior
@@ -194,15 +248,56 @@ class _Problem:
             h[start + b, start + a] -= s
             g[start + a] += difference
             g[start + b] -= difference
-        for i, rate in enumerate(self.rates()):
-            e0, e1 = starts[i] + np.arange(d_exp), starts[i + 1] + np.arange(d_exp)
-            h[e0, e0] += rate
-            h[e1, e1] += rate
-            h[e0, e1] -= rate
-            h[e1, e0] -= rate
-            change = rate * (z_exp[i] - z_exp[i + 1])
-            g[e0] += change
-            g[e1] -= change
+        turns = _turns(r)
+        walks = [
+            (6 + np.arange(d_exp), self.config.smooth_sigma_per_s, np.diff(z_exp, axis=0)),
+            (3 + np.arange(3), self.config.shift_sigma_per_s, np.diff(t, axis=0)),
+            (np.arange(3), self.config.turn_sigma_per_s, turns),
+        ]
+        for place, sigma, change in walks:
+            for i, rate in enumerate(self.rates(sigma)):
+                e0, e1 = starts[i] - 6 + place, starts[i + 1] - 6 + place
+                h[e0, e0] += rate
+                h[e1, e1] += rate
+                h[e0, e1] -= rate
+                h[e1, e0] -= rate
+                g[e0] -= rate * change[i]
+                g[e1] += rate * change[i]
+
+
+@dataclass(frozen=True)
+class Points:
+    """Some points of the template as linear functions of the codes."""
+
+    mean: np.ndarray
+    identity: np.ndarray
+    expression: np.ndarray
+
+    @staticmethod
+    def of(template: TemplateHead, group: str) -> "Points":
+        """A named group, with the whole identity code."""
+        rows = template.rows(group)
+        nodes = (template.local_anchor.max() + 1).item()
+        return Points(
+            template.mean[rows].double().numpy(),
+            template.identity_jacobian(group, int(max(nodes, 65))).numpy(),
+            template.expression_basis[rows].double().numpy(),
+        )
+
+    def seeking(self, lift: np.ndarray, start: np.ndarray) -> "Points":
+        """In terms of identity directions, from a start."""
+        return Points(self.mean + self.identity @ start, (self.identity @ lift).astype(np.float64), self.expression)
+
+    def some(self, rows: np.ndarray) -> "Points":
+        """A few of the points."""
+        return Points(self.mean[rows], self.identity[rows], self.expression[rows])
+
+
+def _turns(r: np.ndarray) -> np.ndarray:
+    """so(3) step from each frame to the next, camera frame."""
+    if len(r) < 2:
+        return np.zeros((0, 3))
+    return so3_log(torch.from_numpy(r[1:] @ r[:-1].transpose(0, 2, 1))).numpy()
 
 
 def fit_landmarks(
@@ -217,46 +312,72 @@ def fit_landmarks(
     Errors: Diverged, when no step lowers the cost from a start that is not a number.
     """
     problem = _Problem(template, clip, config, expression_names, identity)
-    frames, d_exp = len(clip.observations), problem.expression.shape[-1]
-    y, log_f = np.zeros(problem.basis.shape[-1]), 0.0
+    frames, d_exp = len(clip.observations), problem.landmark.expression.shape[-1]
     z_exp = np.tile(0.3 * problem.z_canonical, (frames, 1))
     r, t = first_poses(problem, z_exp)
-    best, damping = problem.cost(y, log_f, r, t, z_exp), 1e-3
-    if not np.isfinite(best):
+    state: _State = (np.zeros(problem.lift.shape[-1]), 0.0, r, t, z_exp)
+    if not np.isfinite(problem.cost(*state)):
         raise Diverged(0, "landmarks")
-    own = 6 + d_exp
-    h = np.eye(1)
-    for _ in range(config.iterations):
-        h, g = problem.normal_equations(y, log_f, r, t, z_exp)
+    state, h = _minimise(problem, state, config.iterations)
+    for _ in range(config.contour_rounds):
+        problem.choose_rims(*state)
+        state, h = _minimise(problem, state, config.contour_iterations)
+    y, log_f, r, t, z_exp = state
+    error, _, _ = problem.residuals(*state)
+    distance = np.linalg.norm(error, axis=-1)
+    mean = (distance * problem.confidence).sum(1) / np.maximum(problem.confidence.sum(1), 1e-9)
+    sigma = _focal_sigma(h, len(y), 6 + d_exp) if clip.focal_uncertainty > 0 else 0.0
+    return LandmarkFit(problem.start + problem.lift @ y, z_exp, r, t, float(np.exp(log_f)), sigma, mean)
+
+
+_State = tuple[np.ndarray, float, np.ndarray, np.ndarray, np.ndarray]
+"""y, log focal, rotations, translations, expressions."""
+
+
+def _minimise(problem: _Problem, state: _State, iterations: int) -> tuple[_State, np.ndarray]:
+    """Levenberg-Marquardt; stops when the cost falls by less than a ten-thousandth. Also the last normal matrix."""
+    best, damping, h = problem.cost(*state), 1e-3, np.eye(1)
+    for _ in range(iterations):
+        y, log_f, r, t, z_exp = state
+        own = 6 + z_exp.shape[1]
+        h, g = problem.normal_equations(*state)
         free = _free(g, z_exp, len(y) + 1, own)
-        improved = False
+        gain = 0.0
         for _ in range(5):
-            step = np.zeros(len(g))
-            a = h[np.ix_(free, free)] + damping * np.diag(np.diag(h)[free])
-            step[free] = -np.linalg.solve(a, g[free])
-            part = step[len(y) + 1 :].reshape(frames, own)
-            turned = so3_exp(torch.from_numpy(part[:, :3])).numpy() @ r
+            step = -_solve(h, g, free, damping, len(y) + 1, own)
+            part = step[len(y) + 1 :].reshape(len(r), own)
             trial = (
                 y + step[: len(y)],
                 log_f + float(np.clip(step[len(y)], -0.2, 0.2)),
-                turned,
+                so3_exp(torch.from_numpy(part[:, :3])).numpy() @ r,
                 t + part[:, 3:6],
                 np.clip(z_exp + part[:, 6:], 0.0, 1.0),
             )
             cost = problem.cost(*trial)
             if cost < best:
-                gain, best, damping, improved = best - cost, cost, max(damping / 4, 1e-7), True
-                y, log_f, r, t, z_exp = trial
+                gain, best, damping, state = best - cost, cost, max(damping / 4, 1e-7), trial
                 break
             damping *= 6
-        if not improved or gain < 1e-4 * best:
+        if gain < 1e-4 * best:
             break
-    error, _, _ = problem.residuals(y, log_f, r, t, z_exp)
-    distance = np.linalg.norm(error, axis=-1)
-    mean = (distance * problem.confidence).sum(1) / np.maximum(problem.confidence.sum(1), 1e-9)
-    z_geo = problem.lift @ y if identity is None else identity
-    sigma = float(np.sqrt(np.linalg.pinv(h)[len(y), len(y)])) if clip.focal_uncertainty > 0 else 0.0
-    return LandmarkFit(z_geo, z_exp, r, t, float(np.exp(log_f)), sigma, mean)
+    return state, h
+
+
+def _solve(
+    h: np.ndarray, g: np.ndarray, free: np.ndarray, damping: float, shared: int, own: int
+) -> np.ndarray:
+    """(H + damping diag H)^-1 g over the free parameters; held ones stay where they are."""
+    diagonal = np.diag(h)
+    a = h + np.diag(damping * diagonal + np.where(free, 0.0, 1e12 * np.maximum(diagonal, 1.0)))
+    solution: np.ndarray = scipy.linalg.solve(a, np.where(free, g, 0.0), assume_a="pos", overwrite_a=True)
+    return solution
+
+
+def _focal_sigma(h: np.ndarray, place: int, own: int) -> float:
+    """Posterior standard deviation of log(focal): the inverse normal matrix's diagonal entry."""
+    unit = np.zeros(len(h))
+    unit[place] = 1.0
+    return float(np.sqrt(max(scipy.linalg.solve(h + 1e-9 * np.eye(len(h)), unit, assume_a="pos")[place], 0.0)))
 
 
 def _free(g: np.ndarray, z_exp: np.ndarray, shared: int, own: int) -> np.ndarray:
@@ -270,7 +391,7 @@ def _free(g: np.ndarray, z_exp: np.ndarray, shared: int, own: int) -> np.ndarray
 
 def first_poses(problem: _Problem, z_exp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Perspective-n-point of every frame against the mean head, on the points that wander least."""
-    points = problem.points(np.zeros(problem.basis.shape[-1]), z_exp)
+    points = problem.points(problem.landmark, np.zeros(problem.lift.shape[-1]), z_exp)
     firm = problem.spread < np.median(problem.spread)
     k = np.array([[problem.k[0], 0, problem.k[2]], [0, problem.k[1], problem.k[3]], [0, 0, 1]])
     rotations, translations = [], []

@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import torch
 
+from mononphm_core.model.template import TemplateHead
 from mononphm_core.tracking.descent import History
 from mononphm_core.tracking.landmark_fit import LandmarkFit
-from mononphm_core.tracking.variables import Variables
+from mononphm_core.tracking.variables import Variables, coordinates
 from mononphm_core.types import FrameFit, ObservedClip, Stage, StopReason, TrackedSequence
 
 
@@ -39,23 +41,26 @@ def freeze(
     )
 
 
-def thaw(sequence: TrackedSequence) -> Variables:
+def thaw(sequence: TrackedSequence, template: TemplateHead) -> Variables:
     """Leaves that start where an earlier stage ended."""
     pose = sequence.poses
     to_camera = pose.rotation.transpose(1, 2)
     shift = -(to_camera @ pose.translation[..., None])[..., 0]
     return Variables(
-        sequence.identity.z_geo.clone(), sequence.identity.z_app.clone(), sequence.z_exp.clone(), to_camera.clone(),
+        template.geo_span, template.app_span, coordinates(template.geo_span, sequence.identity.z_geo),
+        coordinates(template.app_span, sequence.identity.z_app), sequence.z_exp.clone(), to_camera.clone(),
         torch.zeros_like(pose.translation), shift, sequence.light.clone(),
     )  # fmt: skip
 
 
 def fit_of(sequence: TrackedSequence, clip: ObservedClip) -> LandmarkFit:
     """The camera and depths of a tracked sequence, as the landmark fit would have said them."""
-    v = thaw(sequence)
+    to_camera = sequence.poses.rotation.transpose(1, 2)
+    shift = -(to_camera @ sequence.poses.translation[..., None])[..., 0]
     return LandmarkFit(
-        v.z_geo.cpu().numpy(), v.z_exp.cpu().numpy(), v.base.cpu().numpy(), v.shift.cpu().numpy(),
-        sequence.intrinsics.fx / clip.intrinsics.fx, sequence.focal_uncertainty, v.shift[:, 0].cpu().numpy() * 0,
+        sequence.identity.z_geo.cpu().numpy(), sequence.z_exp.cpu().numpy(), to_camera.cpu().numpy(),
+        shift.cpu().numpy(), sequence.intrinsics.fx / clip.intrinsics.fx, sequence.focal_uncertainty,
+        np.array([f.landmark_error_px for f in sequence.fits]),
     )  # fmt: skip
 
 

@@ -52,13 +52,13 @@ def track(
     assert model.template is not None
     fit = fit_landmarks(model.template, clip, names, config.landmark_fit)
     setting = prepare(model, clip, fit, config, names)
-    v = Variables.start(fit, model.config.identity.d_app, setting.scene.rgb.device)
+    v = Variables.start(fit, model.template)
     on_step(StepReport(Stage.STAGE1, 1, total, 0, frames, "the person"))
 
     good = best_frames(clip, config.identity_frames)
     history = descend(
         setting, v, rotating(good, config.batch, generator), config.identity_steps, config.rates,
-        ("z_geo", "z_app", "z_exp", "turn", "shift"), generator,
+        ("u_geo", "u_app", "z_exp", "turn", "shift"), generator,
         lambda n: on_step(StepReport(Stage.STAGE1, 1 + n, total, 0, frames, "the person")), fit_light=True,
     )  # fmt: skip
     for i, chunk in enumerate(chunks):

@@ -31,11 +31,12 @@ def refine(
     fit = fit_of(tracked, clip)
     first = prepare(model, clip, fit, stage1, names)
     setting = Setting(model, first.scene, config.weights, config.rays, first.prior, first.pairs)
-    v = thaw(tracked)
+    assert model.template is not None
+    v = thaw(tracked, model.template)
     generator = torch.Generator().manual_seed(seed + 1)
     history = descend(
         setting, v, runs(frames, config.batch, generator), steps, config.rates,
-        ("z_geo", "z_app", "z_exp", "turn", "shift"), generator,
+        ("u_geo", "u_app", "z_exp", "turn", "shift"), generator,
         lambda n: on_step(StepReport(Stage.STAGE2, n, steps, min(frames, n * config.batch), frames, "all frames together")),
         fit_light=True,
     )  # fmt: skip

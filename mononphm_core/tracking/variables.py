@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mononphm_core.geometry.rotations import so3_exp
+from mononphm_core.model.template import TemplateHead
 from mononphm_core.tracking.landmark_fit import LandmarkFit
 from mononphm_core.types import HeadPose, IdentityCode
 
@@ -15,8 +16,12 @@ from mononphm_core.types import HeadPose, IdentityCode
 class Variables:
     """State of the optimisation. Poses map posed head points to the camera: x_camera = exp(turn) base x_posed + shift."""
 
-    z_geo: Float[Tensor, "d_geo"]
-    z_app: Float[Tensor, "d_app"]
+    geo_span: Float[Tensor, "d_geo directions_geo"]
+    app_span: Float[Tensor, "d_app directions_app"]
+    """Codes of plausible people and complexions (see TemplateHead); fixed."""
+    u_geo: Float[Tensor, "directions_geo"]
+    u_app: Float[Tensor, "directions_app"]
+    """Identity in those directions: standard normal a priori."""
     z_exp: Float[Tensor, "frames d_exp"]
     base: Float[Tensor, "frames 3 3"]
     """Rotations that `turn` is measured from; fixed."""
@@ -27,19 +32,29 @@ class Variables:
     light: Float[Tensor, "9 3"]
     """Irradiance of the clip, camera frame; found in closed form, not by steps."""
 
+    @property
+    def z_geo(self) -> Float[Tensor, "d_geo"]:
+        """The geometry code."""
+        return self.geo_span @ self.u_geo
+
+    @property
+    def z_app(self) -> Float[Tensor, "d_app"]:
+        """The appearance code."""
+        return self.app_span @ self.u_app
+
     @staticmethod
-    def start(fit: LandmarkFit, d_app: int, device: torch.device) -> "Variables":
+    def start(fit: LandmarkFit, template: TemplateHead) -> "Variables":
         """From the landmark fit; mean complexion, white light from in front."""
+        span = template.geo_span
 
         def leaf(values: object) -> Tensor:
-            return torch.as_tensor(values, dtype=torch.float32, device=device)
+            return torch.as_tensor(values, dtype=torch.float32, device=span.device)
 
-        light = torch.zeros(9, 3, device=device)
+        light = span.new_zeros(9, 3)
         light[0] = 1.0
-        frames = len(fit.rotation)
         return Variables(
-            leaf(fit.z_geo), torch.zeros(d_app, device=device), leaf(fit.z_exp), leaf(fit.rotation),
-            torch.zeros(frames, 3, device=device), leaf(fit.translation), light,
+            span, template.app_span, coordinates(span, leaf(fit.z_geo)), span.new_zeros(template.app_span.shape[1]),
+            leaf(fit.z_exp), leaf(fit.rotation), span.new_zeros(len(fit.rotation), 3), leaf(fit.translation), light,
         )  # fmt: skip
 
     def rotation(self) -> Float[Tensor, "frames 3 3"]:
@@ -55,3 +70,8 @@ class Variables:
     def identity(self) -> IdentityCode:
         """The person, frozen."""
         return IdentityCode(self.z_geo.detach().clone(), self.z_app.detach().clone())
+
+
+def coordinates(span: Float[Tensor, "d directions"], z: Float[Tensor, "d"]) -> Float[Tensor, "directions"]:
+    """u with span @ u nearest to z (least squares); exact for a z that came from the span."""
+    return torch.linalg.lstsq(span.double(), z.double()[:, None]).solution[:, 0].float()

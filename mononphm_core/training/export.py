@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mononphm_core.errors import AssetError
@@ -13,6 +14,8 @@ from mononphm_core.io.weights import save_model
 from mononphm_core.model.config import ModelConfig
 from mononphm_core.model.head import HeadModel
 from mononphm_core.training.appearance import Painter
+from mononphm_core.training.batches import BatchMaker
+from mononphm_core.training.pool import Pool
 from mononphm_core.training.prior import cached_codes
 from mononphm_core.training.sources import OpenHeads
 from mononphm_core.training.tables import make_template
@@ -31,8 +34,11 @@ def trained_model(data: Path, run: Path) -> tuple[HeadModel, OpenHeads, dict[str
         raise AssetError(f"{run} holds no checkpoint.pt; train first")
     config = ModelConfig.from_dict(json.loads((run / "model.json").read_text()))
     heads = OpenHeads(data)
-    geometry, _ = cached_codes(heads, Painter(data, heads), config, run, seed=0)
-    template = make_template(heads, geometry, data, SURFACE_VERTICES)
+    painter = Painter(data, heads)
+    geometry, appearance = cached_codes(heads, painter, config, run, seed=0)
+    people = geometry.encode(np.stack([head.canonical for head in Pool(run / "pool").heads]))
+    complexions = BatchMaker(heads, painter, geometry, appearance).z_app
+    template = make_template(heads, geometry, data, SURFACE_VERTICES, people, appearance, complexions)
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     model = HeadModel(config, torch.from_numpy(geometry.mean[heads.anchors].copy()))
     model.load_state_dict(saved["model"])

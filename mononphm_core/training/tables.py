@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
@@ -12,12 +12,22 @@ from mononphm_core.model.template import TemplateHead
 from mononphm_core.training.codes import CodeBasis
 from mononphm_core.training.sources import OpenHeads
 
+GEO_DIRECTIONS = 200
+APP_DIRECTIONS = 48
 NEAR = 8
 """Local parts that a point keeps; the corners of a triangle may know a few more, with vanishing share."""
 
 
-def make_template(heads: OpenHeads, codes: CodeBasis, data: Path, surface_vertices: int) -> TemplateHead:
-    """Landmarks, anchors and a coarse surface of the head, as linear functions of the codes."""
+def make_template(
+    heads: OpenHeads,
+    codes: CodeBasis,
+    data: Path,
+    surface_vertices: int,
+    people: Float[np.ndarray, "people d_geo"],
+    appearance: CodeBasis,
+    complexions: Float[np.ndarray, "complexions d_app"],
+) -> TemplateHead:
+    """Landmarks, anchors and a coarse surface of the head, as linear functions of the codes; and what codes real heads have."""
     table = np.load(data / "mediapipe478_on_ict.npz")
     vertex, faces = coarse_surface(heads, surface_vertices)
     one = np.ones((1, 3), np.float32) * np.array([1, 0, 0], np.float32)
@@ -59,9 +69,35 @@ def make_template(heads: OpenHeads, codes: CodeBasis, data: Path, surface_vertic
         z_canonical=torch.from_numpy(heads.z_canonical),
         surface_faces=torch.from_numpy(faces),
         landmark_spread_mm=torch.from_numpy(table["spread_mm"].astype(np.float32)),
+        geo_span=span_of(codes, people, np.unique(np.concatenate([vertex, heads.ibug68, heads.anchors])), GEO_DIRECTIONS),
+        app_span=span_of(appearance, complexions, np.flatnonzero(heads.skeleton.part != 2)[::6], APP_DIRECTIONS),
         groups=groups,
     )
     return template
+
+
+def span_of(
+    codes: CodeBasis, z: Float[np.ndarray, "samples d"], vertices: Int[np.ndarray, "chosen"], count: int
+) -> torch.Tensor:
+    """z = span @ u: the codes that go with the leading principal components u (unit variance) of the decoded values.
+
+    Components are ranked by what they do to the vertices, not by the codes' own variance, which is whitened.
+    """
+    small = CodeBasis(
+        **{
+            **codes.__dict__,
+            "mean": codes.mean[vertices],
+            "global_basis": codes.global_basis[vertices],
+            "local_basis": codes.local_basis[vertices],
+            "local_anchor": codes.local_anchor[vertices],
+        }
+    )
+    x = (small.decode(z) - small.mean).reshape(len(z), -1).astype(np.float32)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        left, _, _ = torch.svd_lowrank(torch.from_numpy(x), q=min(count + 20, *x.shape), niter=4)
+    scores = left[:, :count].numpy() * np.sqrt(len(z))
+    return torch.from_numpy((z.T @ scores / len(z)).astype(np.float32))
 
 
 def coarse_surface(heads: OpenHeads, count: int) -> tuple[Int[np.ndarray, "vertices"], Int[np.ndarray, "faces 3"]]:
