@@ -21,6 +21,8 @@ def template():
         z_canonical=torch.tensor([0.0, 0.3, 0.0, 0.1]),
         surface_faces=torch.zeros(0, 3, dtype=torch.long),
         landmark_spread_mm=torch.ones(2),
+        geo_span=torch.eye(D_GLOBAL + NODES * D_LOCAL, 2),
+        app_span=torch.eye(4, 1),
         groups={"first": (0, 2), "second": (2, 5)},
     )
     return table.double()
