@@ -80,5 +80,5 @@ def _read(path: Path) -> ModelCard:
             d_exp=sizes["z_exp"],
             expression_names=tuple(card.get("expression_names", ())),
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise AssetError(f"the card of model {path.parent.name} is unreadable: {error!r}") from error
