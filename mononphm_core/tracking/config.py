@@ -2,12 +2,47 @@
 
 from dataclasses import dataclass, field
 
-from mononphm_core.tracking.landmark_fit import LandmarkFitConfig
+
+@dataclass(frozen=True)
+class LandmarkFitConfig:
+    """Weights and sizes of the joint landmark fit."""
+
+    directions: int = 150
+    """Identity directions that are sought."""
+    iterations: int = 14
+    detector_sigma: float = 0.006
+    """Detector noise, share of the face height (measured)."""
+    spread_share: float = 0.6
+    """How much of a point's scatter on the skin is independent noise (the rest is shared by its neighbours)."""
+    independent: float = 0.12
+    """Landmarks that count: 478 points are not 478 independent measurements."""
+    huber: float = 2.0
+    """Standard deviations beyond which an error grows linearly only."""
+    identity_prior: float = 1.0
+    expression_sigma: float = 0.28
+    """Of a blendshape weight around 0 (training mixtures)."""
+    symmetry_sigma: float = 0.15
+    """Of the difference between the left and right weight of a pair."""
+    smooth_sigma_per_s: float = 3.0
+    """How fast a blendshape weight may change: standard deviation after one second (times the root of the time)."""
+    shift_sigma_per_s: float = 0.15
+    """How fast a head moves, head units after one second."""
+    turn_sigma_per_s: float = 0.6
+    """How fast a head turns, radians after one second."""
+    contour_rounds: int = 3
+    """How often rim points are chosen anew; 0: landmarks alone."""
+    contour_iterations: int = 4
+    contour_points: int = 120
+    """Rim points of a frame."""
+    contour_sigma: float = 0.006
+    """Uncertainty of the mask's border, share of the face height."""
+    contour_independent: float = 0.08
+    """Rim points that count: neighbours share their error."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What each term is worth. Terms are mean squared deviations in standard deviations, or mean absolute differences."""
+    """What each term is worth: mean squared deviations in standard deviations, or mean absolute differences."""
 
     colour: float = 60.0
     """Mean absolute sRGB difference on skin."""

@@ -1,8 +1,8 @@
 """Occluding contours: rim points of the template against the border between the person and the background.
 
-Landmarks hardly measure a head's width, depth and distance; its outline does. A rim point wants to lie on the border of the
-foreground mask, wherever along it: one equation a point. Only borders with skin on their inner side count, so hair and clothes, which
-the head model does not have, are never taken for the head's outline.
+Landmarks hardly measure a head's width, depth and distance; its outline does. A rim point wants to lie on the border of
+the foreground mask, wherever along it: one equation a point. Only borders with skin on their inner side count, so hair
+and clothes, which the head model does not have, are never taken for the head's outline.
 """
 
 from dataclasses import dataclass

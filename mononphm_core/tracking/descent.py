@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from mononphm_core.model.template import TemplateHead
 from mononphm_core.rendering import light
 from mononphm_core.tracking.config import Rates
 from mononphm_core.tracking.objective import Evaluation, Setting, evaluate, weighted_sum
-from mononphm_core.tracking.scene import Candidates, candidates
+from mononphm_core.tracking.scene import candidates
 from mononphm_core.tracking.variables import Variables
 
 REFRESH = 8
@@ -33,18 +34,21 @@ def descend(
 ) -> History:
     """Take `steps` Adam steps over the named leaves of `v`, in place; each step looks at one batch of frames.
 
-    Rates fall as a half cosine to a tenth; the band narrows and the surface sharpens from the first to the last step. Rows of
-    frames that a batch leaves out get no gradient and their state does not move.
+    Rates fall as a half cosine to a tenth; the band narrows and the surface sharpens from the first to the last step.
+    Rows of frames that a batch leaves out get no gradient and their state does not move.
     """
     leaves = {name: getattr(v, name).detach().clone().requires_grad_(True) for name in moving}
     for name, leaf in leaves.items():
         setattr(v, name, leaf)
     speed = {"turn": rates.rotation, "shift": rates.translation}
-    moments = {name: (torch.zeros_like(x), torch.zeros_like(x), x.new_zeros(len(x), dtype=torch.long)) for name, x in leaves.items()}
+    moments = {
+        name: (torch.zeros_like(x), torch.zeros_like(x), x.new_zeros(len(x), dtype=torch.long))
+        for name, x in leaves.items()
+    }
     history: History = defaultdict(list)
-    found: Candidates | None = None
+    found = candidates(setting.scene, _template(setting), v, setting.sampling)
     for step in range(steps):
-        if found is None or step % REFRESH == 0:
+        if step and step % REFRESH == 0:
             found = candidates(setting.scene, _template(setting), v, setting.sampling)
         share = step / max(1, steps - 1)
         band = _between(setting.sampling.band, share)
@@ -52,12 +56,10 @@ def descend(
         frames = next(batches)
         looked = evaluate(setting, v, found, frames, band, sharpness, generator)
         loss = weighted_sum(looked.terms, setting.weights, step)
-        gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
         slow = 0.1 + 0.9 * 0.5 * (1 + torch.cos(torch.tensor(share * torch.pi)).item())
         with torch.no_grad():
             for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True):
-                if gradient is None:
-                    continue
                 rate = speed.get(name) or getattr(rates, name)
                 rows = frames if name in ("turn", "shift", "z_exp") else slice(None)
                 _adam(leaf, gradient, moments[name], rows, rate * slow)
@@ -71,7 +73,7 @@ def descend(
     return dict(history)
 
 
-def _template(setting: Setting):  # type: ignore[no-untyped-def]
+def _template(setting: Setting) -> TemplateHead:
     assert setting.model.template is not None, "tracking needs a model with a template"
     return setting.model.template
 

@@ -18,14 +18,15 @@ class PosedHeads:
 
     @staticmethod
     def of(
-        model: HeadModel, z_geo: Float[Tensor, "d_geo"], z_app: Float[Tensor, "d_app"], z_exp: Float[Tensor, "frames d_exp"]
+        model: HeadModel,
+        z_geo: Float[Tensor, "d_geo"],
+        z_app: Float[Tensor, "d_app"],
+        z_exp: Float[Tensor, "frames d_exp"],
     ) -> "PosedHeads":
         """Work out everything that is constant over points, once."""
         frames = len(z_exp)
         person = model.identity.person(z_geo[None], z_app[None])
-        condition = model.deformation.condition(
-            z_geo.expand(frames, -1), person.anchors.expand(frames, -1, -1), z_exp
-        )
+        condition = model.deformation.condition(z_geo.expand(frames, -1), person.anchors.expand(frames, -1, -1), z_exp)
         return PosedHeads(model, Conditioned(person.repeated(frames), condition))
 
     def distance(self, x: Float[Tensor, "frames points 3"]) -> Float[Tensor, "frames points"]:

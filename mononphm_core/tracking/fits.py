@@ -17,7 +17,7 @@ ACCEPT_IOU = 0.80
 
 
 def measure(setting: Setting, v: Variables, clip: ObservedClip, generator: torch.Generator) -> tuple[FrameFit, ...]:
-    """Landmark distance, agreement of opacity and mask near the silhouette, colour difference; and whether to trust the frame."""
+    """Landmark distance, agreement of opacity and mask near the silhouette, colour difference; and the accept flag."""
     template = setting.model.template
     assert template is not None
     found = candidates(setting.scene, template, v, setting.sampling)
@@ -53,5 +53,3 @@ def landmark_distances(setting: Setting, v: Variables) -> Float[Tensor, "frames 
     posed = template.posed(v.z_geo.expand(len(v.z_exp), -1), v.z_exp, "mediapipe478")
     camera = posed @ v.rotation().transpose(1, 2) + v.shift[:, None]
     return (project(camera, setting.scene.k) - setting.scene.landmarks_px).norm(dim=-1)
-
-

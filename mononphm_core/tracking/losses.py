@@ -47,9 +47,7 @@ def outside_unit(z_exp: Float[Tensor, "frames d_exp"]) -> Float[Tensor, ""]:
     return ((-z_exp).clamp_min(0).square() + (z_exp - 1).clamp_min(0).square()).sum(-1).mean()
 
 
-def asymmetry(
-    z_exp: Float[Tensor, "frames d_exp"], left: Tensor, right: Tensor, sigma: float
-) -> Float[Tensor, ""]:
+def asymmetry(z_exp: Float[Tensor, "frames d_exp"], left: Tensor, right: Tensor, sigma: float) -> Float[Tensor, ""]:
     """Mean over frames of the squared left-right differences in standard deviations."""
     return ((z_exp[:, left] - z_exp[:, right]) / sigma).square().sum(-1).mean()
 

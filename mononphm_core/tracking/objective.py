@@ -12,9 +12,8 @@ from mononphm_core.model.head import HeadModel
 from mononphm_core.rendering import light
 from mononphm_core.rendering.volume import Rendering, boundaries, render
 from mononphm_core.tracking import losses
-from mononphm_core.tracking.config import RaySampling, Weights
+from mononphm_core.tracking.config import LandmarkFitConfig, RaySampling, Weights
 from mononphm_core.tracking.field import PosedHeads
-from mononphm_core.tracking.landmark_fit import LandmarkFitConfig
 from mononphm_core.tracking.scene import Candidates, Cast, Scene, cast
 from mononphm_core.tracking.variables import Variables
 
@@ -51,7 +50,13 @@ class Evaluation:
 
 
 def evaluate(
-    setting: Setting, v: Variables, found: Candidates, frames: Tensor, band: float, sharpness: float, generator: torch.Generator
+    setting: Setting,
+    v: Variables,
+    found: Candidates,
+    frames: Tensor,
+    band: float,
+    sharpness: float,
+    generator: torch.Generator,
 ) -> Evaluation:
     """Render random rays of these frames and compare; project the landmarks and compare."""
     scene, sampling = setting.scene, setting.sampling
@@ -97,7 +102,9 @@ def smoothness(setting: Setting, v: Variables, frames: Tensor) -> dict[str, Tens
     times = setting.scene.times[frames]
     relative = v.rotation()[frames]
     steps = relative[1:] @ relative[:-1].transpose(1, 2)
-    axis = torch.stack([steps[:, 2, 1] - steps[:, 1, 2], steps[:, 0, 2] - steps[:, 2, 0], steps[:, 1, 0] - steps[:, 0, 1]], 1)
+    axis = torch.stack(
+        [steps[:, 2, 1] - steps[:, 1, 2], steps[:, 0, 2] - steps[:, 2, 0], steps[:, 1, 0] - steps[:, 0, 1]], 1
+    )
     turned = torch.cat([axis.new_zeros(1, 3), torch.cumsum(axis / 2, 0)])
     pose = torch.cat([turned / ROTATION_PER_S, v.shift[frames] / TRANSLATION_PER_S], 1)
     return {

@@ -62,5 +62,3 @@ def fit_of(sequence: TrackedSequence, clip: ObservedClip) -> LandmarkFit:
         shift.cpu().numpy(), sequence.intrinsics.fx / clip.intrinsics.fx, sequence.focal_uncertainty,
         np.array([f.landmark_error_px for f in sequence.fits]),
     )  # fmt: skip
-
-

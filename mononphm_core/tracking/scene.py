@@ -49,7 +49,10 @@ class Scene:
             return torch.from_numpy(cv2.erode(mask.numpy().astype(np.uint8), kernel) > 0)
 
         k = torch.tensor(
-            [[o.intrinsics.fx * focal_scale, o.intrinsics.fy * focal_scale, o.intrinsics.cx, o.intrinsics.cy] for o in obs]
+            [
+                [o.intrinsics.fx * focal_scale, o.intrinsics.fy * focal_scale, o.intrinsics.cx, o.intrinsics.cy]
+                for o in obs
+            ]
         )
         spread = template.landmark_spread_mm.cpu()
         face_px = torch.tensor([o.quality.face_px * o.crop.scale for o in obs])

@@ -11,10 +11,11 @@ from mononphm_core.model.head import HeadModel
 from mononphm_core.tracking.config import Stage1Config
 from mononphm_core.tracking.descent import History, descend
 from mononphm_core.tracking.fits import measure
-from mononphm_core.tracking.landmark_fit import LandmarkFit, fit_landmarks, symmetric_pairs
+from mononphm_core.tracking.landmark_fit import LandmarkFit, fit_landmarks
 from mononphm_core.tracking.objective import Setting
 from mononphm_core.tracking.result import freeze
 from mononphm_core.tracking.scene import Scene
+from mononphm_core.tracking.template_points import symmetric_pairs
 from mononphm_core.tracking.variables import Variables
 from mononphm_core.types import ObservedClip, OnStep, Stage, StepReport, StopReason, TrackedSequence, ignore_steps
 

@@ -25,7 +25,7 @@ def refine(
     seed: int = 0,
     on_step: OnStep = ignore_steps,
 ) -> TrackedSequence:
-    """Continue from stage 1 with every leaf free; batches are runs of neighbouring frames, so that smoothness is seen."""
+    """Continue from stage 1 with every leaf free; batches are runs of neighbouring frames: smoothness is seen."""
     frames = len(clip.observations)
     steps = max(1, round(config.passes * frames / config.batch))
     fit = fit_of(tracked, clip)
@@ -34,12 +34,14 @@ def refine(
     assert model.template is not None
     v = thaw(tracked, model.template)
     generator = torch.Generator().manual_seed(seed + 1)
-    history = descend(
-        setting, v, runs(frames, config.batch, generator), steps, config.rates,
-        ("u_geo", "u_app", "z_exp", "turn", "shift"), generator,
-        lambda n: on_step(StepReport(Stage.STAGE2, n, steps, min(frames, n * config.batch), frames, "all frames together")),
-        fit_light=True,
-    )  # fmt: skip
+
+    def report(done: int) -> None:
+        seen = min(frames, done * config.batch)
+        on_step(StepReport(Stage.STAGE2, done, steps, seen, frames, "all frames together"))
+
+    moving = ("u_geo", "u_app", "z_exp", "turn", "shift")
+    batches = runs(frames, config.batch, generator)
+    history = descend(setting, v, batches, steps, config.rates, moving, generator, report, fit_light=True)
     fits = measure(setting, v, clip, generator)
     return freeze(v, clip, fit, fits, Stage.STAGE2, StopReason.STEP_BUDGET, history)
 

@@ -14,7 +14,7 @@ from mononphm_core.types import HeadPose, IdentityCode
 
 @dataclass
 class Variables:
-    """State of the optimisation. Poses map posed head points to the camera: x_camera = exp(turn) base x_posed + shift."""
+    """State of the optimisation. Poses map the head to the camera: x_camera = exp(turn) base x_posed + shift."""
 
     geo_span: Float[Tensor, "d_geo directions_geo"]
     app_span: Float[Tensor, "d_app directions_app"]
