@@ -25,8 +25,8 @@ class CodeBasis:
     """Synthesis, already times the share of the anchor."""
     local_anchor: Int[np.ndarray, "vertices near"]
     global_analysis: Float[np.ndarray, "d_global vertices_3"]
-    patches: list[Int[np.ndarray, "patch"]]
-    local_analysis: list[Float[np.ndarray, "d_local patch_3"]]
+    patches: list[Int[np.ndarray, "_"]]
+    local_analysis: list[Float[np.ndarray, "d_local _"]]
     residual_rms: float
     """What the code cannot say, over the samples it was made from (units of the values)."""
 

@@ -31,9 +31,9 @@ class Skeleton:
     """ICT vertex of every vertex of ours: the sheet, then both sclera spheres."""
     sheet: Int[np.ndarray, "triangles 3"]
     """Skin with mouth cavity, open at the two lid rims and the bust."""
-    sclera: tuple[Int[np.ndarray, "triangles 3"], Int[np.ndarray, "triangles 3"]]
+    sclera: tuple[Int[np.ndarray, "sclera 3"], Int[np.ndarray, "sclera 3"]]
     """Closed spheres with cornea, left and right."""
-    caps: tuple[Int[np.ndarray, "loop"], ...]
+    caps: tuple[Int[np.ndarray, "_"], ...]
     """Boundary loops of the sheet: left lid rim, right lid rim, bust."""
     sheet_uv: Float[np.ndarray, "triangles 3 2"]
     """Texture coordinates per corner of `sheet`."""
