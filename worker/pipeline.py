@@ -46,7 +46,7 @@ CHUNK = 8192
 """Points asked at once: more leaves the processor's cache."""
 LIPSCHITZ = 1.1
 """The prior's distances are nearly true; where the surface leaves the region found with this, extraction follows it."""
-NECK_CUT = -0.5
+NECK_CUT = -0.46
 """Height, head units, below which the prior was not taught."""
 
 

@@ -29,6 +29,7 @@ def save_model(model: HeadModel, path: Path, half: bool = True) -> str:
     groups = model.template.groups if model.template is not None else {}
     header = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), "groups": json.dumps(groups)}
     save_file({n: v.contiguous() for n, v in tensors.items()}, path, metadata=header)
+    path.chmod(0o644)
     return file_sha256(path)
 
 

@@ -12,8 +12,8 @@ CLAY = (0.80, 0.78, 0.75)
 AMBIENT, KEY, HEAD = 0.20, 0.50, 0.36
 CREASE_SIZE = 0.018
 """Width of the creases that are darkened, of the square root of the covered area."""
-CREASE_GAIN = 1.0
-CREASE_FLOOR = 0.45
+CREASE_GAIN = 0.5
+CREASE_FLOOR = 0.6
 """The darkest a crease makes a pixel."""
 
 

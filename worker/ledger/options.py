@@ -14,13 +14,11 @@ Output = Literal[
     "blendshapes",
     "cameras",
     "meshes",
-    "neutral",
-    "animation",
     "preview",
     "thumbnail",
 ]
 OUTPUTS: tuple[Output, ...] = (
-    "manifest", "identity", "expressions", "blendshapes", "cameras", "meshes", "neutral", "animation",
+    "manifest", "identity", "expressions", "blendshapes", "cameras", "meshes",
     "preview", "thumbnail",
 )  # fmt: skip
 """Everything a job can hand out; `manifest` is always made."""
