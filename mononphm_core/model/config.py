@@ -114,6 +114,6 @@ SMALL = ModelConfig(
         code_scale=0.25,
         colour_bands=3,
     ),
-    DeformationConfig(d_expression=53, d_identity=16, hidden=128, layers=5, ambient=0, bands=4),
+    DeformationConfig(d_expression=53, d_identity=16, hidden=128, layers=5, ambient=0, bands=6),
 )
 """Our prior for two processor cores; expression codes are the weights of the 53 blendshapes."""

@@ -81,7 +81,7 @@ class JointProblem:
     def contour(
         self, i: int, y: np.ndarray, log_f: float, r: np.ndarray, t: np.ndarray, z_exp: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Rim points of frame i: camera positions, signed distances to the border (px), gradients, inverse variances."""
+        """Rim points of frame i: camera positions, signed distances (px), gradients, inverse variances."""
         rim_points = self.surface.some(self.rims[i])
         camera = self.points(rim_points, y, z_exp[i]) @ r[i].T + t[i]
         sampled = self.outlines[i].sample(self.project(camera, log_f))

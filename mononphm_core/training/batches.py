@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from mononphm_core.training.appearance import Painter
@@ -50,6 +51,11 @@ class BatchMaker:
         self.heads, self.painter, self.geometry = heads, painter, geometry
         self.density = surface_density(heads)
         self.triangles = painter.triangles
+        x = heads.mean_canonical()
+        marks = x[heads.ibug68[36:68]]
+        centre = x[self.triangles].mean(1)
+        self.creases = np.flatnonzero(np.linalg.norm(centre[:, None] - marks[None], axis=-1).min(1) < 16 * HU_PER_MM)
+        """Triangles of lips, lids and what lies behind them."""
         rng = np.random.default_rng(11)
         self.complexions = [painter.sample(rng) for _ in range(complexions)]
         vertices = painter.vertices()
@@ -98,8 +104,38 @@ class BatchMaker:
         b = a + np.tensordot(weights[active], self.heads.expression[active][:, corners], 1)
         sigma = np.where(rng.random(count) < 0.5, 1.0, 4.0)[:, None] * HU_PER_MM
         delta = (sigma * rng.standard_normal((count, 1))).astype(np.float32)
-        points = [np.einsum("pk,pkc->pc", bary, c) + delta * _face_normals(c) for c in (b, a)]
-        return points[0], points[1]
+        normal_b = _face_normals(b)
+        on_b = np.einsum("pk,pkc->pc", bary, b)
+        buried = self.buried(head, weights, on_b, on_b + delta * normal_b, delta)
+        delta[buried] *= 0.05
+        return on_b + delta * normal_b, np.einsum("pk,pkc->pc", bary, a) + delta * _face_normals(a)
+
+    def buried(
+        self,
+        head: PoolHead,
+        weights: Float[np.ndarray, "d_exp"],
+        on_surface: Float[np.ndarray, "points 3"],
+        displaced: Float[np.ndarray, "points 3"],
+        delta: Float[np.ndarray, "points 1"],
+    ) -> Bool[np.ndarray, "points"]:
+        """Points that went outwards and ended inside something else: through the other lip, or through a lid.
+
+        Where lips touch, a point four millimetres above the lower lip is in the upper one's flesh; taught as air it would keep
+        closed mouths open.
+        """
+        corners = self.triangles[self.creases]
+        active = np.nonzero(weights)[0]
+        x = head.canonical[corners] + np.tensordot(weights[active], self.heads.expression[active][:, corners], 1)
+        near = np.flatnonzero(
+            (delta[:, 0] > 0.2 * HU_PER_MM) & (_box_distance(on_surface, x.reshape(-1, 3)) < 8 * HU_PER_MM)
+        )
+        result = np.zeros(len(displaced), bool)
+        if len(near):
+            centre = x.mean(1)
+            _, nearest = cKDTree(centre).query(displaced[near])
+            height = ((displaced[near] - centre[nearest]) * _face_normals(x[nearest])).sum(1)
+            result[near] = height < -0.15 * HU_PER_MM
+        return result
 
     def colours(
         self, rng: np.random.Generator, head: PoolHead, person: int, count: int
@@ -112,6 +148,13 @@ class BatchMaker:
         delta = (1.0 * HU_PER_MM * rng.standard_normal((count, 1))).astype(np.float32)
         x = np.einsum("pk,pkc->pc", bary, corners) + delta * _face_normals(corners)
         return x, self.painter.paint(self.complexions[person], self.painter.at(triangle, bary)) * 2 - 1
+
+
+def _box_distance(points: Float[np.ndarray, "points 3"], cloud: Float[np.ndarray, "cloud 3"]) -> np.ndarray:
+    """Distance to the bounding box of a cloud, per axis the largest."""
+    low, high = cloud.min(0), cloud.max(0)
+    result: np.ndarray = np.maximum(np.maximum(low - points, points - high), 0).max(1)
+    return result
 
 
 def _face_normals(corners: Float[np.ndarray, "points 3 3"]) -> Float[np.ndarray, "points 3"]:

@@ -42,22 +42,27 @@ class TrainingConfig:
     checkpoint_s: float = 120.0
     evaluate_every: int = 100
     seed: int = 0
+    parts: tuple[str, ...] = ("identity", "deformation")
+    """Which halves learn; they share nothing but the codes and the anchors, so either may be continued alone."""
     sizes: BatchSizes = BatchSizes()
 
 
-def losses(model: HeadModel, batch: Batch) -> dict[str, Tensor]:
+def losses(model: HeadModel, batch: Batch, parts: tuple[str, ...]) -> dict[str, Tensor]:
     """Weighted terms of one batch."""
     person = model.identity.person(batch.z_geo, batch.z_app)
-    sdf, _ = model.identity(_with_ambient(model, batch.x_canonical), person, colour=False)
-    _, colour = model.identity(_with_ambient(model, batch.x_coloured), person, colour=True)
-    assert colour is not None
-    true_anchor_condition = model.deformation.condition(batch.z_geo, person.anchors.detach(), batch.z_exp)
-    offset, _ = model.deformation(batch.x_posed, true_anchor_condition)
-    return {
-        "sdf": (sdf.clamp(-CLAMP, CLAMP) - batch.sdf.clamp(-CLAMP, CLAMP)).abs().mean(),
-        "correspondence": 3.0 * (batch.x_posed + offset - batch.x_target).abs().mean(),
-        "colour": 0.02 * (colour - batch.colour).abs().mean(),
-    }
+    terms = {}
+    if "identity" in parts:
+        sdf, _ = model.identity(_with_ambient(model, batch.x_canonical), person, colour=False)
+        _, colour = model.identity(_with_ambient(model, batch.x_coloured), person, colour=True)
+        assert colour is not None
+        terms["sdf"] = (sdf.clamp(-CLAMP, CLAMP) - batch.sdf.clamp(-CLAMP, CLAMP)).abs().mean()
+        terms["colour"] = 0.02 * (colour - batch.colour).abs().mean()
+    if "deformation" in parts:
+        offset, _ = model.deformation(
+            batch.x_posed, model.deformation.condition(batch.z_geo, person.anchors.detach(), batch.z_exp)
+        )
+        terms["correspondence"] = 3.0 * (batch.x_posed + offset - batch.x_target).abs().mean()
+    return terms
 
 
 def evaluate(model: HeadModel, batch: Batch) -> dict[str, float]:
@@ -85,14 +90,20 @@ def train(
 ) -> dict[str, float]:
     """Train until the budget is used up; continue from `directory` where it can. Returns the last evaluation."""
     device = next(model.parameters()).device
-    place_anchors(model, maker, pool)
+    checkpoint = directory / "checkpoint.pt"
+    if checkpoint.exists():
+        model.identity.anchor_head.requires_grad_(False)
+    else:
+        place_anchors(model, maker, pool)
+    for name in {"identity", "deformation"} - set(config.parts):
+        model.get_submodule(name).requires_grad_(False)
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=config.lr)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0}
-    checkpoint = directory / "checkpoint.pt"
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
+        if saved.get("optimiser") is not None:
+            optimiser.load_state_dict(saved["optimiser"])
         state = saved["state"]
         log.info("continuing at step %d after %.0f s", state["step"], state["seconds"])
     budget = config.hours * 3600
@@ -107,7 +118,7 @@ def train(
             group["lr"] = rate * min(1.0, (step + 1) / config.warm_up_steps)
         rng = np.random.default_rng([config.seed, step])
         batch = _to(maker.draw(rng, pool.heads, config.sizes), device)
-        terms = losses(model, batch)
+        terms = losses(model, batch, config.parts)
         optimiser.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), config.clip)

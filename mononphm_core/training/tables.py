@@ -69,7 +69,9 @@ def make_template(
         z_canonical=torch.from_numpy(heads.z_canonical),
         surface_faces=torch.from_numpy(faces),
         landmark_spread_mm=torch.from_numpy(table["spread_mm"].astype(np.float32)),
-        geo_span=span_of(codes, people, np.unique(np.concatenate([vertex, heads.ibug68, heads.anchors])), GEO_DIRECTIONS),
+        geo_span=span_of(
+            codes, people, np.unique(np.concatenate([vertex, heads.ibug68, heads.anchors])), GEO_DIRECTIONS
+        ),
         app_span=span_of(appearance, complexions, np.flatnonzero(heads.skeleton.part != 2)[::6], APP_DIRECTIONS),
         groups=groups,
     )
