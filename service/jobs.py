@@ -8,12 +8,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from service.hints import Hints
-from worker.ledger.media import sniff
 from service.problems import Problem, field_errors, from_first_look, retry_after
 from service.settings import ServiceSettings
 from service.uploads import Upload, UploadLimits
 from worker import ledger
 from worker.ledger.broker import QUEUE
+from worker.ledger.media import sniff
 
 log = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ class TemplateHead(nn.Module):
     surface_faces: Tensor
     """Triangles of the `surface` group."""
     geo_span: Tensor
-    """Codes of plausible people: z_geo = geo_span @ u with u standard normal. Neighbouring local parts move together in it, as they do
-    in people; free local parts would let a picture's noise sculpt the head."""
+    """Codes of plausible people: z_geo = geo_span @ u with u standard normal. Neighbouring local parts move together in
+    it, as they do in people; free local parts would let a picture's noise sculpt the head."""
     app_span: Tensor
     """The same for z_app."""
     landmark_spread_mm: Tensor

@@ -27,7 +27,7 @@ def make_template(
     appearance: CodeBasis,
     complexions: Float[np.ndarray, "complexions d_app"],
 ) -> TemplateHead:
-    """Landmarks, anchors and a coarse surface of the head, as linear functions of the codes; and what codes real heads have."""
+    """Landmarks, anchors and a coarse surface as linear functions of the codes; and which codes real heads have."""
     table = np.load(data / "mediapipe478_on_ict.npz")
     vertex, faces = coarse_surface(heads, surface_vertices)
     one = np.ones((1, 3), np.float32) * np.array([1, 0, 0], np.float32)

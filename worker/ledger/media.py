@@ -1,4 +1,4 @@
-"""What a file is, by its content: the service's door to the core's sniffer, which needs nothing but the standard library."""
+"""What a file is, by its content: the service's door to the core's sniffer. Standard library only."""
 
 from mononphm_core.io.sniff import SniffedMedia, sniff
 
