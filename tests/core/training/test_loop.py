@@ -1,0 +1,121 @@
+"""The training loop on stand-in heads: it learns, stops when told to, and continues where it stood."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mononphm_core.model.config import SMALL, ModelConfig
+from mononphm_core.model.head import HeadModel
+from mononphm_core.training import loop
+from mononphm_core.training.batches import BatchMaker, BatchSizes
+from mononphm_core.training.loop import TrainingConfig, losses, train
+from mononphm_core.training.pool import Pool, write_shard
+
+pytest.importorskip("igl", reason="training needs the extra `train`")
+BOTH = ("identity", "deformation")
+
+
+@pytest.fixture(scope="module")
+def material(heads, painter, coded, tmp_path_factory):
+    """A pool of six people, a batch maker, and a config that fits their codes."""
+    folder = tmp_path_factory.mktemp("pool")
+    write_shard(heads, folder, 0, 600, seed=0, count=6)
+    identity = dataclasses.replace(
+        SMALL.identity, anchors=len(heads.anchors), symmetric_pairs=heads.pairs, neighbours=4, d_global=4,
+        d_local_geo=3, d_local_app=2, hidden_geo=12, hidden_app=8, hidden_anchors=16,
+    )  # fmt: skip
+    config = ModelConfig(identity, dataclasses.replace(SMALL.deformation, hidden=16))
+    maker = BatchMaker(heads, painter, coded.geometry, coded.appearance, complexions=4)
+    return config, maker, Pool(folder)
+
+
+def fresh(material, seed=0):
+    config, maker, _ = material
+    torch.manual_seed(seed)
+    return HeadModel(config, torch.from_numpy(maker.geometry.mean[maker.heads.anchors].copy()))
+
+
+def test_a_run_learns_and_continues_where_it_stood(material, tmp_path, monkeypatch):
+    """Budgets are compute time: a larger one continues the same run, an equal one does nothing more."""
+    _, maker, pool = material
+    monkeypatch.setattr(
+        loop, "place_anchors", lambda model, maker, pool: model.identity.anchor_head.requires_grad_(False)
+    )
+    sizes = BatchSizes(heads=2, distances=100, correspondences=60, colours=30)
+    held_out = maker.draw(np.random.default_rng(99), pool.heads, dataclasses.replace(sizes, distances=1000))
+
+    def total(model):
+        with torch.no_grad():
+            return sum(term.item() for term in losses(model, held_out, BOTH).values())
+
+    model = fresh(material)
+    before = total(model)
+    plan = TrainingConfig(hours=1.5 / 3600, warm_up_steps=5, sizes=sizes)
+    train(model, maker, pool, held_out, tmp_path, plan)
+    assert total(model) < 0.7 * before
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["state"]["seconds"] >= 1.5
+    assert saved["state"]["step"] > 5
+
+    again = fresh(material, seed=7)
+    train(again, maker, pool, held_out, tmp_path, plan)
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
+    train(again, maker, pool, held_out, tmp_path, dataclasses.replace(plan, hours=2.0 / 3600))
+    later = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert later["state"]["step"] > saved["state"]["step"]
+
+
+def test_the_anchor_network_finds_the_anchors_and_is_held_then(material):
+    """Everything else is measured from them; the fit is deterministic."""
+    _, maker, pool = material
+
+    def placed():
+        model = fresh(material)
+        loop.place_anchors(model, maker, pool, steps=1000)
+        return model
+
+    model = placed()
+    z = torch.from_numpy(np_codes(maker, pool))
+    truth = torch.stack([torch.from_numpy(h.canonical[maker.heads.anchors]) for h in pool.heads])
+    with torch.no_grad():
+        error = (model.identity.anchors(z) - truth).norm(dim=-1).mean()
+        start = (model.identity.mean_anchors - truth).norm(dim=-1).mean()
+    assert error < 0.4 * start
+    assert not any(p.requires_grad for p in model.identity.anchor_head.parameters())
+    twice = placed()
+    for a, b in zip(model.state_dict().values(), twice.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def np_codes(maker, pool):
+    return maker.geometry.encode(np.stack([h.canonical for h in pool.heads]))
+
+
+def test_distances_beyond_the_clamp_teach_nothing(material):
+    """30 mm away only the side matters: moving a far target does not change the loss."""
+    _, maker, pool = material
+    batch = maker.draw(np.random.default_rng(0), pool.heads, BatchSizes(2, 50, 20, 10))
+    model = fresh(material)
+    far = dataclasses.replace(batch, sdf=torch.where(batch.sdf > loop.CLAMP, batch.sdf + 1, batch.sdf))
+    assert (batch.sdf > loop.CLAMP).any()
+    assert torch.equal(losses(model, batch, BOTH)["sdf"], losses(model, far, BOTH)["sdf"])
+
+
+def test_one_half_can_be_continued_alone(material, tmp_path, monkeypatch):
+    """The deformation field moves and the canonical head does not, bit by bit."""
+    _, maker, pool = material
+    held = loop.place_anchors
+    monkeypatch.setattr(loop, "place_anchors", lambda *given: held(*given, steps=1))
+    sizes = BatchSizes(heads=2, distances=50, correspondences=40, colours=20)
+    held_out = maker.draw(np.random.default_rng(99), pool.heads, sizes)
+    model = fresh(material)
+    plan = TrainingConfig(hours=0.1 / 3600, warm_up_steps=2, sizes=sizes)
+    train(model, maker, pool, held_out, tmp_path, plan)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    checkpoint = tmp_path / "checkpoint.pt"
+    torch.save({**torch.load(checkpoint, weights_only=True), "optimiser": None}, checkpoint)  # moments of another set
+    train(model, maker, pool, held_out, tmp_path, dataclasses.replace(plan, hours=0.4 / 3600, parts=("deformation",)))
+    moved = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"deformation"}
