@@ -104,7 +104,8 @@ def _solve(h: np.ndarray, g: np.ndarray, free: np.ndarray, damping: float, share
     """(H + damping diag H)^-1 g over the free parameters; held ones stay where they are."""
     diagonal = np.diag(h)
     a = h + np.diag(damping * diagonal + np.where(free, 0.0, 1e12 * np.maximum(diagonal, 1.0)))
-    solution: np.ndarray = scipy.linalg.solve(a, np.where(free, g, 0.0), assume_a="pos", overwrite_a=True)
+    factor = scipy.linalg.cho_factor(a, overwrite_a=True)  # `solve` would warn of the held ones' large diagonal
+    solution: np.ndarray = scipy.linalg.cho_solve(factor, np.where(free, g, 0.0))
     return solution
 
 
@@ -112,7 +113,8 @@ def _focal_sigma(h: np.ndarray, place: int, own: int) -> float:
     """Posterior standard deviation of log(focal): the inverse normal matrix's diagonal entry."""
     unit = np.zeros(len(h))
     unit[place] = 1.0
-    return float(np.sqrt(max(scipy.linalg.solve(h + 1e-9 * np.eye(len(h)), unit, assume_a="pos")[place], 0.0)))
+    factor = scipy.linalg.cho_factor(h + 1e-9 * np.eye(len(h)))
+    return float(np.sqrt(max(scipy.linalg.cho_solve(factor, unit)[place], 0.0)))
 
 
 def _free(g: np.ndarray, z_exp: np.ndarray, shared: int, own: int) -> np.ndarray:

@@ -13,8 +13,6 @@ from mononphm_core.tracking.joint_problem import JointProblem
 from mononphm_core.tracking.landmark_fit import fit_landmarks
 from tests.core.tracking.synthetic import CROP, DIRECTIONS, NAMES, Truth, clip_of, model, truth
 
-pytestmark = pytest.mark.filterwarnings("ignore:An ill-conditioned matrix")  # held parameters are held by size
-
 TRUSTING = LandmarkFitConfig(directions=DIRECTIONS, iterations=40, independent=300.0, contour_rounds=0)
 """Every landmark counts fully: priors are felt as little as exact landmarks deserve."""
 

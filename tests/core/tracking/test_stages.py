@@ -11,7 +11,6 @@ from mononphm_core.tracking.stage2 import refine
 from mononphm_core.types import Stage, StepReport
 from tests.core.tracking.synthetic import NAMES, clip_of, model, truth
 
-pytestmark = pytest.mark.filterwarnings("ignore:An ill-conditioned matrix")
 RAYS = dataclasses.replace(Stage1Config().rays, surface=40, border=40, samples=8, coloured=2)
 SHORT = dataclasses.replace(Stage1Config(), identity_steps=4, frame_steps=2, batch=2, rays=RAYS)
 LONGER = dataclasses.replace(Stage2Config(), passes=2.0, batch=2, rays=RAYS)
