@@ -120,8 +120,8 @@ class BatchMaker:
     ) -> Bool[np.ndarray, "points"]:
         """Points that went outwards and ended inside something else: through the other lip, or through a lid.
 
-        Where lips touch, a point four millimetres above the lower lip is in the upper one's flesh; taught as air it would
-        keep closed mouths open.
+        Where lips touch, a point four millimetres above the lower lip is in the upper one's flesh; taught as air it
+        would keep closed mouths open.
         """
         corners = self.triangles[self.creases]
         active = np.nonzero(weights)[0]
