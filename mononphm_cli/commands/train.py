@@ -44,8 +44,13 @@ def pool(data: Path, run: Path, count: int, points: int, seed: int) -> None:
     "--hours", default=1.1, show_default=True, help="Compute time in all; a larger number continues a finished run."
 )
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to compute.")
+@click.option(
+    "--only",
+    type=click.Choice(["identity", "deformation"]),
+    help="Let one half learn; they share codes and anchors alone.",
+)
 @click.option("--threads", default=1, show_default=True, help="Processor threads.")
-def run_training(data: Path, run: Path, size: str, hours: float, device: str, threads: int) -> None:
+def run_training(data: Path, run: Path, size: str, hours: float, device: str, threads: int, only: str | None) -> None:
     """Train, or continue where the last checkpoint stands."""
     _logging()
     import torch
@@ -57,7 +62,13 @@ def run_training(data: Path, run: Path, size: str, hours: float, device: str, th
     from mononphm_core.training.prior import run as train_prior
 
     numerics.warm_up(threads)
-    train_prior(data, run, {"small": SMALL}[size], TrainingConfig(hours=hours), torch.device(chosen(device)))
+    train_prior(
+        data,
+        run,
+        {"small": SMALL}[size],
+        TrainingConfig(hours=hours, parts=(only,) if only else ("identity", "deformation")),
+        torch.device(chosen(device)),
+    )
 
 
 @command.command("export")

@@ -102,8 +102,8 @@ def train(
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         model.load_state_dict(saved["model"])
-        if saved.get("optimiser") is not None:
-            optimiser.load_state_dict(saved["optimiser"])
+        if saved.get("optimiser") is not None and saved.get("parts", config.parts) == config.parts:
+            optimiser.load_state_dict(saved["optimiser"])  # else another half learns now: its moments start anew
         state = saved["state"]
         log.info("continuing at step %d after %.0f s", state["step"], state["seconds"])
     budget = config.hours * 3600
@@ -136,7 +136,8 @@ def train(
             log.info("%s", " ".join(f"{k}={v:.4g}" for k, v in row.items()))
         if time.monotonic() - last_saved > config.checkpoint_s or state["seconds"] >= budget:
             temporary = checkpoint.with_suffix(".tmp")
-            torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "state": state}, temporary)
+            kept = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "state": state}
+            torch.save(kept | {"parts": config.parts}, temporary)
             temporary.replace(checkpoint)
             last_saved = time.monotonic()
     return figures
