@@ -3,6 +3,10 @@
 from dataclasses import dataclass, field
 
 
+MOST_SIGMAS = 3.0
+"""No coordinate of an identity goes further from the mean: the networks never saw anybody there."""
+
+
 @dataclass(frozen=True)
 class LandmarkFitConfig:
     """Weights and sizes of the joint landmark fit."""
@@ -19,6 +23,10 @@ class LandmarkFitConfig:
     huber: float = 2.0
     """Standard deviations beyond which an error grows linearly only."""
     identity_prior: float = 1.0
+    """Weight of the squared coordinates, for a still."""
+    identity_prior_frames: float = 6.0
+    """The prior grows with the clip, by one for so many frames: a landmark's bias is the same in every frame, and more
+    frames must not make the fit surer of it."""
     expression_sigma: float = 0.28
     """Of a blendshape weight around 0 (training mixtures)."""
     symmetry_sigma: float = 0.15
@@ -50,7 +58,7 @@ class Weights:
     """Mean absolute difference of opacity and mask, near the silhouette and on skin."""
     landmarks: float = 12.0
     """Mean Huber cost of the dense landmarks."""
-    identity_prior: float = 0.05
+    identity_prior: float = 0.08
     """Sum of squares of the identity's coordinates, which have unit variance."""
     appearance_prior: float = 0.02
     expression_prior: float = 0.12

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mononphm_core.model.template import TemplateHead
 from mononphm_core.rendering import light
-from mononphm_core.tracking.config import Rates
+from mononphm_core.tracking.config import MOST_SIGMAS, Rates
 from mononphm_core.tracking.objective import Evaluation, Setting, evaluate, weighted_sum
 from mononphm_core.tracking.scene import candidates
 from mononphm_core.tracking.variables import Variables
@@ -63,6 +63,8 @@ def descend(
                 rate = speed.get(name) or getattr(rates, name)
                 rows = frames if name in ("turn", "shift", "z_exp") else slice(None)
                 _adam(leaf, gradient, moments[name], rows, rate * slow)
+                if name in ("u_geo", "u_app"):
+                    leaf.clamp_(-MOST_SIGMAS, MOST_SIGMAS)
             if fit_light and step % 3 == 0:
                 _update_light(v, looked)
         for name, value in looked.terms.items():

@@ -50,6 +50,7 @@ class JointProblem:
         self.k = np.array([k.fx, k.fy, k.cx, k.cy])
         self.focal_prior = max(clip.focal_uncertainty, 1e-6)
         self.pairs = symmetric_pairs(expression_names)
+        self.identity_prior = max(config.identity_prior, len(obs) / config.identity_prior_frames)
 
     def points(self, of: Points, y: np.ndarray, z_exp: np.ndarray) -> np.ndarray:
         """Posed points of every frame (or of one, for one expression)."""
@@ -105,7 +106,7 @@ class JointProblem:
                 _, distance, _, _ = self.contour(i, y, log_f, r, t, z_exp)
                 scaled = np.abs(distance) / (self.config.contour_sigma * self.face_px[i])
                 data += self.config.contour_independent * self._rho(scaled).sum()
-        prior = self.config.identity_prior * (y**2).sum() + (log_f / self.focal_prior) ** 2
+        prior = self.identity_prior * (y**2).sum() + (log_f / self.focal_prior) ** 2
         prior += ((z_exp / self.config.expression_sigma) ** 2).sum()
         a, b = self.pairs
         prior += (((z_exp[:, a] - z_exp[:, b]) / self.config.symmetry_sigma) ** 2).sum()
@@ -170,8 +171,8 @@ class JointProblem:
     ) -> None:
         shared, own, d_exp = len(y) + 1, 6 + z_exp.shape[1], z_exp.shape[1]
         d = np.arange(len(y))
-        h[d, d] += self.config.identity_prior
-        g[: len(y)] += self.config.identity_prior * y
+        h[d, d] += self.identity_prior
+        g[: len(y)] += self.identity_prior * y
         h[shared - 1, shared - 1] += self.focal_prior**-2
         g[shared - 1] += log_f * self.focal_prior**-2
         a, b = self.pairs

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from mononphm_core.errors import Diverged
 from mononphm_core.geometry.rotations import so3_exp
 from mononphm_core.model.template import TemplateHead
-from mononphm_core.tracking.config import LandmarkFitConfig
+from mononphm_core.tracking.config import MOST_SIGMAS, LandmarkFitConfig
 from mononphm_core.tracking.joint_problem import JointProblem
 from mononphm_core.types import ObservedClip
 
@@ -84,7 +84,7 @@ def _minimise(problem: JointProblem, state: _State, iterations: int) -> tuple[_S
             step = -_solve(h, g, free, damping, len(y) + 1, own)
             part = step[len(y) + 1 :].reshape(len(r), own)
             trial = (
-                y + step[: len(y)],
+                np.clip(y + step[: len(y)], -MOST_SIGMAS, MOST_SIGMAS),
                 log_f + float(np.clip(step[len(y)], -0.2, 0.2)),
                 so3_exp(torch.from_numpy(part[:, :3])).numpy() @ r,
                 t + part[:, 3:6],
