@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-
 MOST_SIGMAS = 3.0
 """No coordinate of an identity goes further from the mean: the networks never saw anybody there."""
 

@@ -78,14 +78,14 @@ def _minimise(problem: JointProblem, state: _State, iterations: int) -> tuple[_S
         y, log_f, r, t, z_exp = state
         own = 6 + z_exp.shape[1]
         h, g = problem.normal_equations(*state)
-        free = _free(g, z_exp, len(y) + 1, own)
+        low, high = _room(state)
         gain = 0.0
         for _ in range(5):
-            step = -_solve(h, g, free, damping, len(y) + 1, own)
+            step = _bounded_step(h, g, damping, low, high)
             part = step[len(y) + 1 :].reshape(len(r), own)
             trial = (
-                np.clip(y + step[: len(y)], -MOST_SIGMAS, MOST_SIGMAS),
-                log_f + float(np.clip(step[len(y)], -0.2, 0.2)),
+                y + step[: len(y)],
+                log_f + float(step[len(y)]),
                 so3_exp(torch.from_numpy(part[:, :3])).numpy() @ r,
                 t + part[:, 3:6],
                 np.clip(z_exp + part[:, 6:], 0.0, 1.0),
@@ -100,13 +100,34 @@ def _minimise(problem: JointProblem, state: _State, iterations: int) -> tuple[_S
     return state, h
 
 
-def _solve(h: np.ndarray, g: np.ndarray, free: np.ndarray, damping: float, shared: int, own: int) -> np.ndarray:
-    """(H + damping diag H)^-1 g over the free parameters; held ones stay where they are."""
-    diagonal = np.diag(h)
-    a = h + np.diag(damping * diagonal + np.where(free, 0.0, 1e12 * np.maximum(diagonal, 1.0)))
-    factor = scipy.linalg.cho_factor(a, overwrite_a=True)  # `solve` would warn of the held ones' large diagonal
-    solution: np.ndarray = scipy.linalg.cho_solve(factor, np.where(free, g, 0.0))
-    return solution
+def _bounded_step(h: np.ndarray, g: np.ndarray, damping: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The damped step that minimises the quadratic model within `low` <= step <= `high`, by an active set.
+
+    Parameters that a step would carry over their bound are set on it, and the others solved again around them. Clipping
+    alone would spoil the step of everything that was solved together with them. At most six rounds, then clipped.
+    """
+    a = h + np.diag(damping * np.diag(h))
+    step = np.zeros(len(g))
+    fixed = ((low >= 0) & (g > 0)) | ((high <= 0) & (g < 0))  # on the bound, and the cost falls outwards
+    for _ in range(6):
+        free = ~fixed
+        factor = scipy.linalg.cho_factor(a[np.ix_(free, free)], overwrite_a=True)
+        step[free] = -scipy.linalg.cho_solve(factor, g[free] + a[np.ix_(free, fixed)] @ step[fixed])
+        over = free & ((step < low) | (step > high))
+        if not over.any():
+            break
+        step[over] = np.clip(step[over], low[over], high[over])
+        fixed |= over
+    return np.clip(step, low, high)
+
+
+def _room(state: _State) -> tuple[np.ndarray, np.ndarray]:
+    """How far every parameter may go down and up: y within its sigmas, blendshape weights within [0, 1]."""
+    y, _, r, _, z_exp = state
+    unbounded = np.full((len(r), 6), np.inf)
+    rows = [np.concatenate([sign * unbounded, room], 1).ravel() for sign, room in ((-1, -z_exp), (1, 1.0 - z_exp))]
+    shared = [np.append(-MOST_SIGMAS - y, -0.2), np.append(MOST_SIGMAS - y, 0.2)]
+    return np.concatenate([shared[0], rows[0]]), np.concatenate([shared[1], rows[1]])
 
 
 def _focal_sigma(h: np.ndarray, place: int, own: int) -> float:
@@ -115,15 +136,6 @@ def _focal_sigma(h: np.ndarray, place: int, own: int) -> float:
     unit[place] = 1.0
     factor = scipy.linalg.cho_factor(h + 1e-9 * np.eye(len(h)))
     return float(np.sqrt(max(scipy.linalg.cho_solve(factor, unit)[place], 0.0)))
-
-
-def _free(g: np.ndarray, z_exp: np.ndarray, shared: int, own: int) -> np.ndarray:
-    """Parameters that may move: a blendshape weight at its bound whose cost falls outwards may not."""
-    free = np.ones(len(g), bool)
-    gradient = g[shared:].reshape(len(z_exp), own)[:, 6:]
-    held = ((z_exp <= 0) & (gradient > 0)) | ((z_exp >= 1) & (gradient < 0))
-    free[shared:].reshape(len(z_exp), own)[:, 6:] = ~held
-    return free
 
 
 def first_poses(problem: JointProblem, z_exp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
