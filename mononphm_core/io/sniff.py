@@ -75,19 +75,20 @@ def check_declared_size(
     width: int | None, height: int | None, *, max_pixels: int, min_side_px: int, max_aspect: float
 ) -> None:
     """Refuse a picture size outside the limits: MediaTooLarge, MediaTooSmall; unknown sizes pass."""
+    for side in (width, height):
+        if side is not None and side <= 0:
+            raise UnreadableMedia(f"The file declares a picture with a side of {side} pixels. Export it again.")
+        if side is not None and side < min_side_px:
+            raise MediaTooSmall(
+                f"The picture has a side of {side} pixels; both sides need at least {min_side_px} for a face to be "
+                "measured. Send a larger picture."
+            )
     if width is None or height is None:
         return
-    if width <= 0 or height <= 0:
-        raise UnreadableMedia(f"The file declares a picture of {width} x {height} pixels. Export it again.")
     if width * height > max_pixels:
         raise MediaTooLarge(
             f"The picture has {width} x {height} = {width * height / 1e6:.0f} million pixels; "
             f"the limit is {max_pixels / 1e6:g} million. Reduce it and send it again."
-        )
-    if min(width, height) < min_side_px:
-        raise MediaTooSmall(
-            f"The picture has {width} x {height} pixels; both sides need at least {min_side_px} for a face to be "
-            "measured. Send a larger picture."
         )
     if max(width, height) > max_aspect * min(width, height):
         raise MediaTooSmall(

@@ -123,7 +123,9 @@ class IdentityDecoder(nn.Module):
                 ask, dim=-1, largest=False
             )[1]
         person = torch.arange(people, device=x_canonical.device)[:, None, None]
-        delta = x_canonical[:, :, None] - F.pad(anchors, (0, self.d_point - 3))[person, nearest]
+        padded = F.pad(anchors, (0, self.d_point - 3))
+        chosen = padded.flatten(0, 1).index_select(0, (nearest + person * c.anchors).flatten())
+        delta = x_canonical[:, :, None] - chosen.view(*nearest.shape, self.d_point)
         squared = delta[..., :3].square().sum(-1)
         if c.blend == "compact":
             weights = _compact_weights(squared, c.blend_width)
@@ -148,14 +150,14 @@ class IdentityDecoder(nn.Module):
         rows = near.nodes.flatten()
         group = Grouping.of(self.node_type[rows % self.config.nodes], self.config.types)
         rows = rows[group.order]
-        offsets = near.offsets.flatten(0, 1)[group.order]
+        offsets = near.offsets.flatten(0, 1).index_select(0, group.order)
 
-        hidden, feature = self._geometry(offsets, person.geo_bias[rows], group)
-        sdf = (hidden[group.inverse].view(-1, neighbours) * near.weights).sum(1).view(people, points)
+        hidden, feature = self._geometry(offsets, person.geo_bias.index_select(0, rows), group)
+        sdf = (hidden.index_select(0, group.inverse).view(-1, neighbours) * near.weights).sum(1).view(people, points)
         if not colour:
             return sdf, None
-        c_local = self._colour(feature, offsets, person.app_bias[rows], group)
-        blended = (c_local[group.inverse].view(-1, neighbours, 3) * near.weights[..., None]).sum(1)
+        c_local = self._colour(feature, offsets, person.app_bias.index_select(0, rows), group)
+        blended = (c_local.index_select(0, group.inverse).view(-1, neighbours, 3) * near.weights[..., None]).sum(1)
         return sdf, blended.view(people, points, 3)
 
     def _geometry(self, offsets: Tensor, bias: Tensor, group: Grouping) -> tuple[Tensor, Tensor]:

@@ -83,7 +83,7 @@ class TemplateHead(nn.Module):
         z_global = z_geo[:, : self.d_global]
         z_local = z_geo[:, self.d_global :].unflatten(1, (-1, self.d_local))
         x = self.mean[rows] + torch.einsum("vcg,pg->pvc", self.global_basis[rows], z_global)
-        return x + torch.einsum("vncl,pvnl->pvc", self.local_basis[rows], z_local[:, self.local_anchor[rows]])
+        return x + torch.einsum("vncl,pvnl->pvc", self.local_basis[rows], _parts(z_local, self.local_anchor[rows]))
 
     def posed(
         self, z_geo: Float[Tensor, "people d_geo"], z_exp: Float[Tensor, "people d_exp"], group: str
@@ -100,3 +100,10 @@ class TemplateHead(nn.Module):
         index = anchor[:, :, None, None].expand_as(basis)
         dense.scatter_add_(1, index, basis)
         return torch.cat([self.global_basis[rows], dense.permute(0, 2, 1, 3).flatten(2)], -1)
+
+
+def _parts(
+    z_local: Float[Tensor, "people nodes d_local"], anchor: Int[Tensor, "points near"]
+) -> Float[Tensor, "people points near d_local"]:
+    """Local parts by anchor. `index_select` sums its gradient in one order; plain indexing on many threads does not."""
+    return z_local.index_select(1, anchor.flatten()).unflatten(1, anchor.shape)
