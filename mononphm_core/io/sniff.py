@@ -75,21 +75,22 @@ def check_declared_size(
     width: int | None, height: int | None, *, max_pixels: int, min_side_px: int, max_aspect: float
 ) -> None:
     """Refuse a picture size outside the limits: MediaTooLarge, MediaTooSmall; unknown sizes pass."""
-    for side in (width, height):
-        if side is not None and side <= 0:
-            raise UnreadableMedia(f"The file declares a picture with a side of {side} pixels. Export it again.")
-        if side is not None and side < min_side_px:
-            raise MediaTooSmall(
-                f"The picture has a side of {side} pixels; both sides need at least {min_side_px} for a face to be "
-                "measured. Send a larger picture."
-            )
-    if width is None or height is None:
-        return
-    if width * height > max_pixels:
+    size = f"{'?' if width is None else width} x {'?' if height is None else height} pixels"
+    known = [side for side in (width, height) if side is not None]
+    if any(side <= 0 for side in known):
+        raise UnreadableMedia(f"The file declares a picture of {size}. Export it again.")
+    if width is not None and height is not None and width * height > max_pixels:
         raise MediaTooLarge(
             f"The picture has {width} x {height} = {width * height / 1e6:.0f} million pixels; "
             f"the limit is {max_pixels / 1e6:g} million. Reduce it and send it again."
         )
+    if any(side < min_side_px for side in known):
+        raise MediaTooSmall(
+            f"The picture has {size}; both sides need at least {min_side_px} for a face to be measured. "
+            "Send a larger picture."
+        )
+    if width is None or height is None:
+        return
     if max(width, height) > max_aspect * min(width, height):
         raise MediaTooSmall(
             f"The picture has {width} x {height} pixels, a strip of more than {max_aspect:g} to 1. "
