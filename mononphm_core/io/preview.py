@@ -207,7 +207,7 @@ class PreviewVideo:
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         context = self._stream.codec_context
         context.time_base = TIME_BASE
-        context.thread_count = 2
+        context.thread_count = 1  # on two, the encoder now and then decides otherwise: other bytes
         context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1  # BT.709, TV
 
     def _encode(self, picture: UInt8[np.ndarray, "height width 3"], pts: int) -> None:
