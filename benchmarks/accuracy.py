@@ -21,8 +21,8 @@ import torch
 from mononphm_core import numerics
 from mononphm_core.io import registry
 from mononphm_core.io.artifacts import Reconstruction, write_artifacts
+from mononphm_core.io.manifest import sha256_of_file
 from mononphm_core.io.media import read_clip
-from mononphm_core.io.weights import file_sha256
 from mononphm_core.preprocessing.observe import observe
 from mononphm_core.tracking import landmark_fit
 from mononphm_core.tracking.config import LandmarkFitConfig
@@ -73,7 +73,7 @@ def order_of(given: argparse.Namespace, person: str, kind: str, camera: str) -> 
     options: dict[str, Any] = {"quality": given.quality}
     if camera == "known":
         options["camera"] = json.loads((folder / f"camera_{kind}.json").read_text())
-    return Order("bench", source, source.name, "", file_sha256(source), ReconstructionOptions.from_json(options))
+    return Order("bench", source, source.name, "", sha256_of_file(source), ReconstructionOptions.from_json(options))
 
 
 def scored(folder: Path, kind: str, order: Order, make: Any, given: argparse.Namespace) -> dict[str, Any]:
@@ -115,8 +115,7 @@ def mean_head(order: Order, out: Path) -> None:
     assert model.template is not None
     config, _ = pipeline.config_of(order.options)
     clip = read_clip(order.input_path, config.selection, config.limits)
-    with numerics.denormals_kept():
-        seen = observe(clip, config.camera, config.preprocessing, pipeline.mean_landmarks(model))
+    seen = observe(clip, config.camera, config.preprocessing, pipeline.mean_landmarks(model))
     problem = JointProblem(model.template, seen, LandmarkFitConfig(), card.expression_names, None)
     frames = len(seen.observations)
     z_exp = np.zeros((frames, card.d_exp))

@@ -1,8 +1,5 @@
 """One place for what must be set in every process before the first parallel tensor operation."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 
@@ -22,18 +19,3 @@ def warm_up(threads: int | None = None) -> None:
     torch.set_flush_denormal(True)
     one = torch.ones(1)
     one.exp(), one.sqrt(), one.log(), one.sigmoid()
-
-
-@contextmanager
-def denormals_kept() -> Iterator[None]:
-    """IEEE arithmetic on this thread, and whatever was set before afterwards.
-
-    The face detector's inference runtime refuses to start ("failed to prepare") where denormals are flushed.
-    """
-    tiny = torch.full((1,), 1e-30)
-    flushed = bool((tiny * 1e-12 == 0).item())
-    torch.set_flush_denormal(False)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(flushed)

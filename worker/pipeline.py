@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from mononphm_core import numerics
 from mononphm_core.config import (
     CameraChoice,
     FrameSelection,
@@ -67,7 +66,7 @@ def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
     with out_of_memory_is_ours():
         with timed("decoding"):
             clip = read_clip(order.input_path, config.selection, config.limits, on_step)
-        with timed("preprocessing"), numerics.denormals_kept():
+        with timed("preprocessing"):
             observed = observe(clip, config.camera, config.preprocessing, mean_landmarks(model), on_step)
         stages = config.stages or ((1, 2) if clip.info.is_video else (1,))
         with timed("stage1"):

@@ -28,7 +28,7 @@ def command(source: Path, folder: Path, device: str, threads: int | None, as_jso
     """
     options = to_job_options(given)
     from mononphm_core import numerics
-    from mononphm_core.io.weights import file_sha256
+    from mononphm_core.io.manifest import sha256_of_file
     from mononphm_core.types import StepReport
     from worker import pipeline
     from worker.ledger.options import ReconstructionOptions
@@ -39,7 +39,7 @@ def command(source: Path, folder: Path, device: str, threads: int | None, as_jso
     wanted = ReconstructionOptions.from_json(options)
     folder.mkdir(parents=True, exist_ok=True)
     order = Order(
-        "local", source, source.name, "application/octet-stream", file_sha256(source), wanted, device=chosen(device)
+        "local", source, source.name, "application/octet-stream", sha256_of_file(source), wanted, device=chosen(device)
     )
     stages = stages_of(wanted.stages)
     with ProgressView(source.name) as view:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mononphm_core.errors import AssetError, ChecksumMismatch, WeightsNotFound
-from mononphm_core.io.weights import file_sha256, load_model
+from mononphm_core.io.manifest import sha256_of_file
+from mononphm_core.io.weights import load_model
 from mononphm_core.model.head import HeadModel
 
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "models"
@@ -52,7 +53,7 @@ def verify(card: ModelCard) -> None:
     """Compare the weight file with its card; ChecksumMismatch says what differs."""
     if not card.path.is_file():
         raise WeightsNotFound(f"the weight file of {card.name} is missing: {card.path.name}")
-    found = file_sha256(card.path)
+    found = sha256_of_file(card.path)
     if found != card.sha256:
         raise ChecksumMismatch(
             f"{card.path.name} of {card.name} has sha256 {found[:12]}…, its card says {card.sha256[:12]}…"

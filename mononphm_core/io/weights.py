@@ -3,7 +3,6 @@
 Weights may be stored in half precision; they are computed with in float32.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mononphm_core.errors import AssetError, ChecksumMismatch, WeightsNotFound
+from mononphm_core.io.manifest import sha256_of_file
 from mononphm_core.model.config import ModelConfig
 from mononphm_core.model.head import HeadModel
 from mononphm_core.model.template import TemplateHead
@@ -30,14 +30,14 @@ def save_model(model: HeadModel, path: Path, half: bool = True) -> str:
     header = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), "groups": json.dumps(groups)}
     save_file({n: v.contiguous() for n, v in tensors.items()}, path, metadata=header)
     path.chmod(0o644)
-    return file_sha256(path)
+    return sha256_of_file(path)
 
 
 def load_model(path: Path, sha256: str | None = None) -> HeadModel:
     """Read a model, frozen: tracking moves codes, never weights. `sha256`, if given, is checked before any parsing."""
     if not path.is_file():
         raise WeightsNotFound(f"{path.name} is missing; `mononphm models list` shows what is installed")
-    if sha256 is not None and (found := file_sha256(path)) != sha256:
+    if sha256 is not None and (found := sha256_of_file(path)) != sha256:
         raise ChecksumMismatch(f"{path.name} has sha256 {found[:12]}…, registered is {sha256[:12]}…; restore the file")
     try:
         with safe_open(path, framework="pt") as file:
@@ -55,15 +55,6 @@ def load_model(path: Path, sha256: str | None = None) -> HeadModel:
     model = HeadModel(config, tensors["identity.mean_anchors"], template)
     model.load_state_dict(tensors)
     return model.requires_grad_(False).eval()
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal digest of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def random_model(config: ModelConfig, anchors: torch.Tensor, seed: int) -> HeadModel:

@@ -49,7 +49,7 @@ def fit_landmarks(
     Errors: Diverged, when no step lowers the cost from a start that is not a number.
     """
     problem = JointProblem(template, clip, config, expression_names, identity)
-    frames, d_exp = len(clip.observations), problem.landmark.expression.shape[-1]
+    frames = len(clip.observations)
     z_exp = np.tile(0.3 * problem.z_canonical, (frames, 1))
     r, t = first_poses(problem, z_exp)
     state: _State = (np.zeros(problem.lift.shape[-1]), 0.0, r, t, z_exp)
@@ -63,7 +63,7 @@ def fit_landmarks(
     error, _, _ = problem.residuals(*state)
     distance = np.linalg.norm(error, axis=-1)
     mean = (distance * problem.confidence).sum(1) / np.maximum(problem.confidence.sum(1), 1e-9)
-    sigma = _focal_sigma(h, len(y), 6 + d_exp) if clip.focal_uncertainty > 0 else 0.0
+    sigma = _focal_sigma(h, len(y)) if clip.focal_uncertainty > 0 else 0.0
     return LandmarkFit(problem.start + problem.lift @ y, z_exp, r, t, float(np.exp(log_f)), sigma, mean)
 
 
@@ -130,7 +130,7 @@ def _room(state: _State) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([shared[0], rows[0]]), np.concatenate([shared[1], rows[1]])
 
 
-def _focal_sigma(h: np.ndarray, place: int, own: int) -> float:
+def _focal_sigma(h: np.ndarray, place: int) -> float:
     """Posterior standard deviation of log(focal): the inverse normal matrix's diagonal entry."""
     unit = np.zeros(len(h))
     unit[place] = 1.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,3 @@ def _shares(
     d = np.take_along_axis(distance, order, 1)
     raw = np.exp(-0.5 * (d[:, :near] ** 2 - d[:, :1] ** 2) / width**2) * (1 - d[:, :near] / d[:, near:]) ** 2
     return order[:, :near], (raw / raw.sum(1, keepdims=True)).astype(np.float32)
-
-
-def symmetric_mask(mirror: Int[np.ndarray, "vertices"]) -> Bool[np.ndarray, "vertices"]:
-    """Vertices whose mirror image's mirror image is themselves."""
-    return mirror[mirror] == np.arange(len(mirror))

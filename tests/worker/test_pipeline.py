@@ -9,14 +9,13 @@ import trimesh
 from PIL import Image
 from skimage import data
 
-from mononphm_core import numerics
 from mononphm_core.config import ReconstructionConfig
 from mononphm_core.errors import OutOfDeviceMemory
 from mononphm_core.io import registry
 from mononphm_core.io.artifacts import verify_artifacts
+from mononphm_core.io.manifest import sha256_of_file
 from mononphm_core.io.media import read_clip
 from mononphm_core.io.tables import ARKIT_52
-from mononphm_core.io.weights import file_sha256
 from mononphm_core.meshing.raster import rasterise
 from mononphm_core.preprocessing.observe import observe
 from mononphm_core.types import Intrinsics, Stage, StepReport
@@ -102,7 +101,7 @@ def order(tmp_path_factory) -> Order:
     path = tmp_path_factory.mktemp("input") / "portrait.png"
     Image.fromarray(data.astronaut()[:320, 60:380]).save(path)
     options = ReconstructionOptions(quality="draft", mesh_resolution=48, seed=3)
-    return Order("rec_test", path, "portrait.png", "image/png", file_sha256(path), options)
+    return Order("rec_test", path, "portrait.png", "image/png", sha256_of_file(path), options)
 
 
 class Delivery:
@@ -154,8 +153,7 @@ def test_the_projected_mesh_covers_the_landmarks_of_the_face(delivery, order):
     config = ReconstructionConfig()
     clip = read_clip(order.input_path, config.selection, config.limits)
     model = registry.warm_model(registry.find_model(), "cpu")
-    with numerics.denormals_kept():
-        seen = observe(clip, config.camera, config.preprocessing, pipeline.mean_landmarks(model)).observations[0]
+    seen = observe(clip, config.camera, config.preprocessing, pipeline.mean_landmarks(model)).observations[0]
     points = seen.dense_landmarks_px.numpy() / seen.crop.scale + [seen.crop.left, seen.crop.top]
     x, y = np.clip(points.astype(int), 0, 319).T
     assert covered[y, x].mean() > 0.95  # the face's outline may be a pixel off

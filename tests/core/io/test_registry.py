@@ -6,7 +6,7 @@ import pytest
 
 from mononphm_core.errors import AssetError, ChecksumMismatch, WeightsNotFound
 from mononphm_core.io import registry
-from mononphm_core.io.weights import file_sha256
+from mononphm_core.io.manifest import sha256_of_file
 
 
 def register(folder, name, data=b"weights"):
@@ -18,7 +18,7 @@ def register(folder, name, data=b"weights"):
         "name": name,
         "version": "1.2.3",
         "file": "model.safetensors",
-        "sha256": file_sha256(place / "model.safetensors"),
+        "sha256": sha256_of_file(place / "model.safetensors"),
         "licence": "MIT",
         "latent_sizes": {"z_geo": 5, "z_app": 4, "z_exp": 3},
     }

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from mononphm_core.errors import AssetError, ChecksumMismatch, WeightsNotFound
-from mononphm_core.io.weights import file_sha256, load_model, random_model, save_model
+from mononphm_core.io.manifest import sha256_of_file
+from mononphm_core.io.weights import load_model, random_model, save_model
 from mononphm_core.model.config import DeformationConfig, IdentityConfig, ModelConfig
 from mononphm_core.model.template import TemplateHead
 
@@ -85,7 +86,7 @@ def test_an_altered_byte_is_noticed_before_anything_is_parsed(model, tmp_path):
     path.write_bytes(data)
     with pytest.raises(ChecksumMismatch, match=sha256[:12]):
         load_model(path, sha256)
-    assert file_sha256(path) != sha256
+    assert sha256_of_file(path) != sha256
 
 
 def test_a_file_of_another_kind_is_refused_by_name(tmp_path):
