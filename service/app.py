@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from service import middleware
+from service.access import Gate
 from service.context import Context, Slots
 from service.hints import Hints
 from service.jobs import Jobs
@@ -22,6 +23,7 @@ from service.routes import artifacts, page, reconstructions, server
 from service.settings import ServiceSettings
 from service.threads import in_file_thread
 from service.uploads import OVERHEAD_BYTES
+from worker import ledger
 from worker.ledger import Ledger, LedgerError
 from worker.ledger.broker import configured_broker
 
@@ -42,14 +44,17 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         book = await in_file_thread(Ledger, settings.database_url, settings.data_dir)
         hints = Hints(configured_broker(settings.broker_url, settings.data_dir))
-        jobs = Jobs(book, hints, settings)
+        jobs, keys = Jobs(book, hints, settings), ledger.Keys(book)
         app.state.context = Context(
             settings,
             jobs,
+            keys,
             uploads=Slots(settings.max_uploads, "uploads"),
             streams=Slots(settings.max_event_streams, "event streams"),
         )
         log.info("hints go by %s", hints.said)
+        if settings.keys_required and not any(key.revoked_at is None for key in keys.list()):
+            log.warning("every request needs an API key and there is none: make one with `mononphm keys create NAME`")
         janitor = asyncio.create_task(_clean_staging(jobs))
         try:
             yield
@@ -81,6 +86,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         max_requests=settings.max_requests,
         max_upload_bytes=settings.max_upload_bytes + 2 * OVERHEAD_BYTES,
     )
+    app.add_middleware(Gate, required=settings.keys_required)
     app.add_middleware(middleware.Guard, host_names=settings.host_names)
     app.add_middleware(middleware.Problems)
     app.add_middleware(middleware.SecurityHeaders)

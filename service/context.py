@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from service.jobs import Jobs
 from service.problems import Problem, retry_after
 from service.settings import ServiceSettings
+from worker import ledger
 
 
 class Slots:
@@ -42,6 +43,7 @@ class Context:
 
     settings: ServiceSettings
     jobs: Jobs
+    keys: ledger.Keys
     uploads: Slots
     streams: Slots
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -58,14 +58,16 @@ class Jobs:
                 headers=retry_after(min(seconds, 3600.0)),
             )
 
-    def open(self, upload: Upload, idempotency_key: str | None) -> Opened:
+    def open(self, upload: Upload, idempotency_key: str | None, owner: str) -> Opened:
         """Make the upload durable and commit the job. Raises Problem and LedgerError; then nothing is left behind."""
         options = parse_options(upload.options_json)
         facts = self._look(upload)
         job_id = ledger.new_job_id()
         try:
             self.book.storage.accept_input(upload.path, job_id)
-            job, created = self.book.open_job(job_id, facts, options, idempotency_key=idempotency_key, queue=QUEUE)
+            job, created = self.book.open_job(
+                job_id, facts, options, idempotency_key=idempotency_key, owner=owner, queue=QUEUE
+            )
         except BaseException:
             self.book.storage.remove_job(job_id)
             raise

@@ -28,6 +28,9 @@ TYPE_PREFIX = "urn:mononphm:problem:"
 CATALOGUE: dict[str, tuple[int, str]] = {
     "malformed_request": (400, "Malformed request"),
     "upload_aborted": (400, "Upload not completed"),
+    "key_missing": (401, "API key needed"),
+    "key_invalid": (401, "API key not valid"),
+    "scope_missing": (403, "API key lacks a scope"),
     "cross_origin": (403, "Request from another site"),
     "not_found": (404, "Not found"),
     "job_not_found": (404, "No such reconstruction"),
@@ -249,6 +252,8 @@ def _documented_status(status: int, codes: list[str]) -> dict[str, Any]:
         "description": titles,
         "content": {MEDIA_TYPE: {"schema": schema, "example": example}},
     }
+    if status == 401:
+        documented["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
     if status in (429, 503):
         documented["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}}
     return documented

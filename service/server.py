@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
-from service.settings import ServiceSettings
+from service.settings import ServiceSettings, is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -27,20 +27,8 @@ class CannotServe(Exception):
     """The address cannot or must not be bound; the message says what to do."""
 
 
-def check_address(settings: ServiceSettings) -> None:
-    """Raise CannotServe for an address that other machines reach, unless that is wanted: there are no keys yet."""
-    if settings.is_loopback or settings.allow_remote_without_keys:
-        return
-    raise CannotServe(
-        f"{settings.host} can be reached from other machines, and this version has no API keys: everybody there could "
-        "read and delete all jobs. Bind 127.0.0.1 and put an authenticating proxy before it, or, if the network is "
-        "closed, set MONONPHM_ALLOW_REMOTE_WITHOUT_KEYS=1 (and MONONPHM_ALLOWED_HOSTS)."
-    )
-
-
 def bind(settings: ServiceSettings) -> socket.socket:
     """A listening socket. Raises CannotServe, in words, when the port is taken."""
-    check_address(settings)
     host = settings.host.strip("[]")
     try:
         family = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0][0]
@@ -63,6 +51,14 @@ def bind(settings: ServiceSettings) -> socket.socket:
 def inherited(descriptor: int) -> socket.socket:
     """The listening socket that whoever started us has bound."""
     return socket.socket(fileno=descriptor)
+
+
+def as_bound(settings: ServiceSettings, listener: socket.socket) -> ServiceSettings:
+    """The settings with the address that is really bound: a socket that somebody else opened may reach further."""
+    host = str(listener.getsockname()[0])
+    if is_loopback(host) or settings.keys_required or settings.allow_remote_without_keys:
+        return settings
+    return settings.model_copy(update={"host": host})
 
 
 def address_of(listener: socket.socket) -> str:

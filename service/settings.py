@@ -24,8 +24,10 @@ class ServiceSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     """0: any free port."""
+    require_keys: bool = False
+    """Ask for an API key on loopback, too: behind a proxy, or where the machine has several users."""
     allow_remote_without_keys: bool = False
-    """Bind an address that other machines can reach although nobody has to show a key."""
+    """Ask nobody for a key although other machines can reach the address: only where the network itself is closed."""
     allowed_hosts: str = ""
     """Comma-separated names, besides this machine's own, that the Host header may have; `*`: any."""
 
@@ -63,6 +65,11 @@ class ServiceSettings(BaseSettings):
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the address that is bound."""
         return is_loopback(self.host)
+
+    @property
+    def keys_required(self) -> bool:
+        """Whether every request has to show an API key: by default as soon as other machines reach the address."""
+        return self.require_keys or not (self.is_loopback or self.allow_remote_without_keys)
 
     @property
     def host_names(self) -> frozenset[str] | None:

@@ -4,12 +4,11 @@ The bytes of `file` go to one staging file on the data volume (never to the syst
 memory). Whatever ends the upload early removes that file.
 """
 
-import asyncio
 import hashlib
 import re
 import unicodedata
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,20 +17,15 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from service.body import Body
 from service.problems import Problem, out_of_disk
 from service.threads import in_file_thread
-
-BATCH_BYTES = 1 << 20
-"""What is handed to a thread at once: parsing, hashing and writing it takes about a millisecond."""
 
 MAX_OPTIONS_BYTES = 64 << 10
 OVERHEAD_BYTES = 128 << 10
 """What a multipart body may have besides the file: the options, headers, boundaries."""
 
 SPACE_CHECK_BYTES = 32 << 20
-DRAIN_BYTES = 8 << 20
-DRAIN_S = 2.0
-"""How much of a refused body is read and forgotten, so that the client is still there to read the answer."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ async def received(
     When the block is left the staging file is gone, unless it was moved away. Raises Problem for everything that can be
     wrong with the request, its size, its pace or the disk.
     """
-    body = _Body(request, limits.idle_s)
+    body = Body(request, limits.idle_s)
     try:
         try:
             upload = await _receive(body, staged, limits, free_bytes)
@@ -76,7 +70,7 @@ async def received(
         staged.unlink(missing_ok=True)
 
 
-async def _receive(body: "_Body", staged: Path, limits: UploadLimits, free_bytes: Callable[[], int]) -> Upload:
+async def _receive(body: Body, staged: Path, limits: UploadLimits, free_bytes: Callable[[], int]) -> Upload:
     boundary = _boundary(body.request)
     _check_declared(body.request, limits, free_bytes())
     with staged.open("xb") as file:
@@ -116,64 +110,12 @@ def _check_declared(request: Request, limits: UploadLimits, free_bytes: int) -> 
     declared = request.headers.get("content-length", "")
     length = int(declared) if declared.isascii() and declared.isdigit() else 0
     if length > limits.max_bytes + OVERHEAD_BYTES:
-        raise _too_large(limits.max_bytes)
+        raise too_large(limits.max_bytes)
     if free_bytes - length < limits.reserve_bytes:
         raise out_of_disk()
 
 
-class _Body:
-    """The request's body in batches, and how to forget the rest of a refused one."""
-
-    def __init__(self, request: Request, idle_s: float) -> None:
-        self.request = request
-        self._idle_s = idle_s
-        self._over = False
-        """All of it came, or the client has left."""
-
-    async def batches(self) -> AsyncGenerator[bytes, None]:
-        """The body in pieces of about BATCH_BYTES. Raises Problem when it stops coming."""
-        waiting: list[bytes] = []
-        size = 0
-        while not self._over:
-            chunk = await self._next_chunk()
-            waiting.append(chunk)
-            size += len(chunk)
-            if size >= BATCH_BYTES or self._over:
-                yield b"".join(waiting)
-                waiting, size = [], 0
-
-    async def _next_chunk(self) -> bytes:
-        try:
-            async with asyncio.timeout(self._idle_s):
-                message = await self.request.receive()
-        except TimeoutError:
-            self._over = True
-            raise Problem(
-                "upload_timeout",
-                f"Nothing arrived for {self._idle_s:g} s. Send the file again over a better connection.",
-                headers={"Connection": "close"},
-            ) from None
-        if message["type"] != "http.request":
-            self._over = True
-            raise Problem("upload_aborted", "The connection ended before the whole file arrived. Send it again.")
-        self._over = not message.get("more_body", False)
-        body: bytes = message.get("body", b"")
-        return body
-
-    async def drain(self) -> None:
-        """Read a little of what a refused client still sends; one that waits for `100 Continue` sends nothing."""
-        if "expect" in self.request.headers:
-            return
-        left = DRAIN_BYTES
-        with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                while left > 0 and not self._over:
-                    message = await self.request.receive()
-                    left -= len(message.get("body", b""))
-                    self._over = message["type"] != "http.request" or not message.get("more_body", False)
-
-
-def _too_large(max_bytes: int) -> Problem:
+def too_large(max_bytes: int) -> Problem:
     return Problem(
         "media_too_large",
         f"The file is larger than {max_bytes} bytes, the most that is accepted here. Cut or re-encode the clip.",
@@ -272,7 +214,7 @@ class _Receiver:
         if self._part == "file":
             self._bytes += len(piece)
             if self._bytes > self._limits.max_bytes:
-                raise _too_large(self._limits.max_bytes)
+                raise too_large(self._limits.max_bytes)
             self._digest.update(piece)
             self._file.write(piece)
         elif self._options is not None:

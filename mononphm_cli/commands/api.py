@@ -21,17 +21,17 @@ def command(fd: int | None, **given: Any) -> None:
     What is not given here comes from the environment (MONONPHM_DATA_DIR, MONONPHM_PORT, ...), then from defaults that
     need no server.
     """
-    from service.server import CannotServe, address_of, bind, check_address, inherited, serve
+    from service.server import CannotServe, address_of, as_bound, bind, inherited, serve
     from service.settings import ServiceSettings
 
     settings = ServiceSettings(**{name: value for name, value in given.items() if value is not None})
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     logging.getLogger().setLevel(settings.log_level.upper())
     try:
-        check_address(settings)
         listener = bind(settings) if fd is None else inherited(fd)
     except CannotServe as error:
         raise click.ClickException(str(error)) from error
+    settings = as_bound(settings, listener)
     with listener:
         click.echo(f"MonoNPHM API on {address_of(listener)} (data in {settings.data_dir.absolute()})")
         if not serve(settings, listener):

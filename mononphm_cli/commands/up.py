@@ -64,6 +64,8 @@ def command(host: str | None, port: int | None, data_dir: Path | None, device: s
             if not broker.url.startswith("filesystem:"):
                 shared["MONONPHM_BROKER_URL"] = broker.url
             click.echo(f"MonoNPHM starts on {address_of(listener)}   (Ctrl-C stops it; logs in {folder / 'logs'})")
+            if settings.keys_required:
+                click.echo(f"Every request needs an API key: mononphm keys create NAME --data-dir {folder}")
             Launcher(folder / "logs", shared, click.echo).run(listener, address_of(listener))
     except (CannotServe, RuntimeError) as error:
         raise click.ClickException(str(error)) from error

@@ -9,7 +9,7 @@ from starlette.responses import StreamingResponse
 from service import delivery, schemas
 from service.context import Context, Here
 from service.problems import Problem, documented
-from service.routes.reconstructions import ANY, ONE_JOB
+from service.routes.reconstructions import ANY, ONE_JOB, OneJob
 from service.threads import in_file_thread, in_ledger_thread
 from worker import ledger
 
@@ -39,10 +39,9 @@ NO_ARTIFACT = ("artifact_not_found", "not_finished")
     summary="What a job delivered",
     responses=documented(*ANY, *ONE_JOB),
 )
-async def list_artifacts(job_id: str, here: Here) -> schemas.ArtifactList:
+async def list_artifacts(job: OneJob, here: Here) -> schemas.ArtifactList:
     """Every file with size and sha256, in the manifest's order; empty until the job succeeded."""
-    await in_ledger_thread(here.jobs.book.get, job_id)
-    found = await in_ledger_thread(here.jobs.book.artifacts, job_id)
+    found = await in_ledger_thread(here.jobs.book.artifacts, job.id)
     return schemas.ArtifactList(items=[schemas.Artifact.of(artifact) for artifact in found])
 
 
@@ -52,9 +51,9 @@ async def list_artifacts(job_id: str, here: Here) -> schemas.ArtifactList:
     summary="One file",
     responses=FILE_ANSWERS,
 )
-async def get_artifact(job_id: str, name: str, request: Request, here: Here) -> Response:
+async def get_artifact(job: OneJob, name: str, request: Request, here: Here) -> Response:
     """The bytes of one file: Range, If-Range and If-None-Match work. Only names of the list are known."""
-    artifact, path = await one_artifact(here, job_id, name)
+    artifact, path = await one_artifact(here, job, name)
     return await delivery.file_response(request, artifact, path)
 
 
@@ -67,9 +66,9 @@ async def get_artifact(job_id: str, name: str, request: Request, here: Here) -> 
         for status, answer in FILE_ANSWERS.items()
     },
 )
-async def head_artifact(job_id: str, name: str, request: Request, here: Here) -> Response:
+async def head_artifact(job: OneJob, name: str, request: Request, here: Here) -> Response:
     """The headers of GET without the bytes."""
-    artifact, path = await one_artifact(here, job_id, name)
+    artifact, path = await one_artifact(here, job, name)
     return await delivery.file_response(request, artifact, path)
 
 
@@ -85,14 +84,14 @@ async def head_artifact(job_id: str, name: str, request: Request, here: Here) ->
         **documented(*ANY, *ONE_JOB, "not_finished"),
     },
 )
-async def get_zip(job_id: str, here: Here) -> Response:
+async def get_zip(job: OneJob, here: Here) -> Response:
     """All artifacts below a folder named after the job; uncompressed, so that it costs no time."""
-    job = await finished(here, job_id)
+    require_finished(here, job)
     book = here.jobs.book
-    artifacts = await in_ledger_thread(book.artifacts, job_id)
-    files = [(item.name, book.storage.artifact_path(job_id, item.fence, item.name)) for item in artifacts]
-    pieces = delivery.zip_pieces(files, job_id, job.finished_at or job.created_at)
-    headers = {"Content-Disposition": delivery.content_disposition(f"{job_id}.zip")}
+    artifacts = await in_ledger_thread(book.artifacts, job.id)
+    files = [(item.name, book.storage.artifact_path(job.id, item.fence, item.name)) for item in artifacts]
+    pieces = delivery.zip_pieces(files, job.id, job.finished_at or job.created_at)
+    headers = {"Content-Disposition": delivery.content_disposition(f"{job.id}.zip")}
     return StreamingResponse(delivery.streamed(pieces), headers=headers, media_type="application/zip")
 
 
@@ -110,7 +109,7 @@ async def get_zip(job_id: str, here: Here) -> Response:
     },
 )
 async def get_expressions(
-    job_id: str,
+    job: OneJob,
     request: Request,
     here: Here,
     format: Annotated[Literal["json", "csv"], Query(description="How to write them.")] = "json",
@@ -120,7 +119,7 @@ async def get_expressions(
 ) -> Response:
     """Per frame: z_exp, rotation, translation, scale, time. As CSV, a row a frame."""
     source = "expressions.json" if space == "codes" else "blendshapes.csv"
-    artifact, path = await one_artifact(here, job_id, source)
+    artifact, path = await one_artifact(here, job, source)
     if source.endswith(f".{format}"):
         return await as_is(request, artifact, path)
     if format == "csv":
@@ -137,19 +136,17 @@ async def as_is(request: Request, artifact: ledger.Artifact, path: Path) -> Resp
     return await delivery.file_response(request, artifact, path, "inline")
 
 
-async def finished(here: Context, job_id: str) -> ledger.Job:
-    """A job that has artifacts. Raises the 409 of one that has not."""
-    job = await in_ledger_thread(here.jobs.book.get, job_id)
+def require_finished(here: Context, job: ledger.Job) -> None:
+    """Raise the 409 of a job that has no artifacts."""
     reason = here.jobs.ended_with(job)
     if reason is not None:
         raise reason
-    return job
 
 
-async def one_artifact(here: Context, job_id: str, name: str) -> tuple[ledger.Artifact, Path]:
+async def one_artifact(here: Context, job: ledger.Job, name: str) -> tuple[ledger.Artifact, Path]:
     """A file of the job's list: no other name is ever looked for on the disk."""
-    await finished(here, job_id)
-    found = await in_ledger_thread(here.jobs.book.artifact, job_id, name)
+    require_finished(here, job)
+    found = await in_ledger_thread(here.jobs.book.artifact, job.id, name)
     if found is None:
         raise Problem(
             "artifact_not_found", "This job delivered no file of that name. GET …/artifacts lists what it delivered."

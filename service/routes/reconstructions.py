@@ -3,12 +3,13 @@
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import AwareDatetime
 from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
 
 from service import events, schemas
+from service.access import Who
 from service.context import Context, Here
 from service.problems import Problem, documented
 from service.schemas import job_path
@@ -29,11 +30,23 @@ IdempotencyKey = Annotated[
         "As in IETF draft-ietf-httpapi-idempotency-key-header.",
     ),
 ]
-ANY = ("unknown_host", "body_too_large", "internal_error", "busy", "database_unavailable")
+OPEN = ("unknown_host", "body_too_large", "internal_error", "busy", "database_unavailable")
 """What every operation can answer."""
+
+ANY = (*OPEN, "key_missing", "key_invalid", "scope_missing")
+"""The same, of those that ask for a key where keys are required."""
 
 WRITES = (*ANY, "cross_origin")
 ONE_JOB = ("job_not_found", "job_deleted", "invalid_request")
+
+
+async def visible_job(job_id: str, here: Here, who: Who) -> ledger.Job:
+    """The job of the path, if whoever asks may see it; somebody else's is as good as none. Raises JobNotFound."""
+    return await in_ledger_thread(here.jobs.book.get, job_id, who.owner)
+
+
+OneJob = Annotated[ledger.Job, Depends(visible_job)]
+"""What every operation on one job takes: it cannot forget to ask whose job it is."""
 
 LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Path of the job."}}
 RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds until it is worth to ask."}}
@@ -82,7 +95,7 @@ SUBMIT_BODY = {
         ),
     },
 )  # fmt: skip
-async def submit(request: Request, here: Here, idempotency_key: IdempotencyKey = None) -> Response:
+async def submit(request: Request, here: Here, who: Who, idempotency_key: IdempotencyKey = None) -> Response:
     """Store the file and queue its reconstruction. The 202 is sent when both are on the disk."""
     key = checked_key(idempotency_key)
     await in_ledger_thread(here.jobs.check_room)
@@ -90,7 +103,7 @@ async def submit(request: Request, here: Here, idempotency_key: IdempotencyKey =
     with here.uploads.held():
         free_bytes = here.jobs.book.storage.free_bytes
         async with received(request, here.jobs.new_staging(), here.jobs.upload_limits, free_bytes) as upload:
-            opened = await in_file_thread(here.jobs.open, upload, key)
+            opened = await in_file_thread(here.jobs.open, upload, key, who.opens_for)
     return await accepted(here, opened.job, replayed=not opened.created)
 
 
@@ -102,18 +115,20 @@ async def submit(request: Request, here: Here, idempotency_key: IdempotencyKey =
 )
 async def list_jobs(
     here: Here,
+    who: Who,
     state: Annotated[schemas.StateName | None, Query(description="Only jobs in this state.")] = None,
     label: Annotated[str | None, Query(max_length=100, description="Only jobs with this label.")] = None,
     created_after: Annotated[AwareDatetime | None, Query(description="RFC 3339, with a zone.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
 ) -> schemas.JobPage:
-    """Jobs, newest first. Deleted ones are not among them."""
+    """Jobs of whoever asks, newest first. Deleted ones are not among them."""
     page = await in_ledger_thread(
         here.jobs.book.list,
         state=ledger.State(state) if state else None,
         label=label,
         created_after=created_after,
+        owner=who.owner,
         limit=limit,
         cursor=cursor,
     )
@@ -127,9 +142,9 @@ async def list_jobs(
     summary="One job",
     responses=documented(*ANY, *ONE_JOB),
 )
-async def get_job(job_id: str, here: Here) -> schemas.Job:
+async def get_job(job: OneJob, here: Here) -> schemas.Job:
     """The job as it is now."""
-    return await public(here, await in_ledger_thread(here.jobs.book.get, job_id))
+    return await public(here, job)
 
 
 @router.post(
@@ -141,9 +156,9 @@ async def get_job(job_id: str, here: Here) -> schemas.Job:
         **documented(*WRITES, *ONE_JOB, "wrong_state"),
     },
 )
-async def cancel(job_id: str, here: Here, response: Response) -> schemas.Job:
+async def cancel(asked: OneJob, here: Here, response: Response) -> schemas.Job:
     """Ask a job to stop; asking twice is the same as once. `cancelled` is said only when the device is free."""
-    job = await in_ledger_thread(here.jobs.book.request_cancel, job_id)
+    job = await in_ledger_thread(here.jobs.book.request_cancel, asked.id)
     if job.state is ledger.State.CANCELLING:
         response.status_code = 202
         response.headers["Retry-After"] = str(POLL_AFTER_S)
@@ -160,11 +175,11 @@ async def cancel(job_id: str, here: Here, response: Response) -> schemas.Job:
         **documented(*WRITES, *ONE_JOB, "wrong_state", "idempotency_conflict", "queue_full", "out_of_disk"),
     },
 )
-async def retry(job_id: str, here: Here, idempotency_key: IdempotencyKey = None) -> Response:
+async def retry(ended: OneJob, here: Here, idempotency_key: IdempotencyKey = None) -> Response:
     """Same input, same options, as a new job: terminal states never change."""
     key = checked_key(idempotency_key)
     await in_ledger_thread(here.jobs.check_room)
-    job = await in_file_thread(here.jobs.book.retry, job_id, idempotency_key=key)
+    job = await in_file_thread(here.jobs.book.retry, ended.id, idempotency_key=key)
     return await accepted(here, job)
 
 
@@ -174,9 +189,9 @@ async def retry(job_id: str, here: Here, idempotency_key: IdempotencyKey = None)
     summary="Delete a job and all its bytes",
     responses=documented(*WRITES, *ONE_JOB),
 )
-async def delete(job_id: str, here: Here) -> schemas.DeletionProof:
+async def delete(job: OneJob, here: Here) -> schemas.DeletionProof:
     """Input, artifacts and facts go; a tombstone stays, so that the id answers 410 from now on."""
-    return schemas.DeletionProof.of(await in_file_thread(here.jobs.book.delete, job_id))
+    return schemas.DeletionProof.of(await in_file_thread(here.jobs.book.delete, job.id))
 
 
 @router.get(
@@ -193,7 +208,7 @@ async def delete(job_id: str, here: Here) -> schemas.DeletionProof:
     },
 )
 async def follow(
-    job_id: str,
+    job: OneJob,
     here: Here,
     last_event_id: Annotated[
         str | None, Header(alias="Last-Event-ID", description="Number of the last event that was seen.")
@@ -201,11 +216,10 @@ async def follow(
 ) -> Response:
     """Every event once and in order, from the beginning or from after Last-Event-ID."""
     after = event_number(last_event_id)
-    job = await in_ledger_thread(here.jobs.book.get, job_id)
     if job.is_terminal and after >= job.event_seq:
         return Response(status_code=204)
     here.streams.check()
-    return StreamingResponse(told(here, job_id, after), media_type="text/event-stream")
+    return StreamingResponse(told(here, job.id, after), media_type="text/event-stream")
 
 
 async def told(here: Context, job_id: str, after: int) -> Any:

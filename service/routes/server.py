@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service import registry, schemas
 from service.context import Context, Here
 from service.problems import Problem, documented, retry_after
-from service.routes.reconstructions import ANY
+from service.routes.reconstructions import ANY, OPEN
 from service.threads import in_file_thread, in_ledger_thread
 from worker.ledger.options import DEFAULT_RETENTION_HOURS
 
@@ -44,7 +44,7 @@ async def limits(here: Here) -> schemas.Limits:
     )  # fmt: skip
 
 
-@router.get("/health/live", response_model=schemas.Alive, summary="Does the process turn?", responses=documented(*ANY))
+@router.get("/health/live", response_model=schemas.Alive, summary="Does the process turn?", responses=documented(*OPEN))
 async def live() -> schemas.Alive:
     """Answers as long as the event loop turns; nothing else is asked."""
     return schemas.Alive()
@@ -54,7 +54,7 @@ async def live() -> schemas.Alive:
     "/health/ready",
     response_model=schemas.Ready,
     summary="Can a job be done now?",
-    responses=documented("not_ready", *ANY),
+    responses=documented("not_ready", *OPEN),
 )
 async def ready(here: Here) -> schemas.Ready:
     """Database, storage and a worker with a fresh sign of life and its model loaded, each by name."""

@@ -12,7 +12,9 @@ from worker.ledger.broker import QUEUE
 MODEL = {"name": "tiny", "version": "1", "sha256": "ab" * 32, "licence": "CC0-1.0"}
 
 
-def waiting(book: Ledger, content: bytes = b"not looked at", filename: str = "clip.mp4", **options: Any) -> Job:
+def waiting(
+    book: Ledger, content: bytes = b"not looked at", filename: str = "clip.mp4", *, owner: str = "", **options: Any
+) -> Job:
     """A job that nobody has taken yet."""
     job_id = new_job_id()
     staged = book.storage.new_staging(job_id)
@@ -20,12 +22,17 @@ def waiting(book: Ledger, content: bytes = b"not looked at", filename: str = "cl
     book.storage.accept_input(staged, job_id)
     facts = InputFacts(filename, "video/mp4", len(content), hashlib.sha256(content).hexdigest())
     wanted = ReconstructionOptions.model_validate_json(json.dumps(options))
-    return book.open_job(job_id, facts, wanted, queue=QUEUE)[0]
+    return book.open_job(job_id, facts, wanted, queue=QUEUE, owner=owner)[0]
 
 
 def finished(book: Ledger, files: dict[str, tuple[str, str, bytes]], **more: Any) -> Job:
     """A succeeded job with these files: name -> role, media type, bytes."""
-    job = waiting(book)
+    return published_for(book, "", files, **more)
+
+
+def published_for(book: Ledger, owner: str, files: dict[str, tuple[str, str, bytes]], **more: Any) -> Job:
+    """The same, for this owner."""
+    job = waiting(book, owner=owner)
     lease = book.claim("a-worker", job.id)
     assert lease is not None
     workspace = lease.new_workspace()

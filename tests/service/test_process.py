@@ -297,13 +297,44 @@ def test_a_taken_port_is_said_in_words(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["api", "up"])
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
-def test_without_keys_no_address_is_bound_that_others_can_reach(tmp_path, name, host):
-    """There is no authentication yet: whoever reaches the port owns every face on it."""
-    done = run(name, "--host", host, "--port", "0", "--data-dir", str(tmp_path / "d"))
+def test_an_address_of_another_machine_is_refused_in_words(tmp_path, name):
+    done = run(name, "--host", "192.0.2.1", "--port", "0", "--data-dir", str(tmp_path / "d"))
     assert done.returncode == 1
-    assert "MONONPHM_ALLOW_REMOTE_WITHOUT_KEYS" in done.stderr
+    assert "192.0.2.1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_as_soon_as_others_can_reach_the_address_a_key_is_asked_for(tmp_path):
+    """Also when the socket was bound by somebody else; a key from the command line opens, and its revocation closes."""
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        port, log = listener.getsockname()[1], tmp_path / "api.log"
+        arguments = command("api", "--fd", str(listener.fileno()), "--data-dir", str(tmp_path / "d"))
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                arguments, stdout=sink, stderr=sink, env=environment(), cwd=tmp_path, pass_fds=[listener.fileno()]
+            )
+        url = f"http://127.0.0.1:{port}/reconstructions"
+        try:
+            until(lambda: alive(f"http://127.0.0.1:{port}"))
+            assert "mononphm keys create" in log.read_text(), "a server that nobody can use should say so"
+            assert httpx.get(url).status_code == 401
+            store = ("--data-dir", str(tmp_path / "d"))
+            made = json.loads(run("keys", "create", "laptop", "--json", *store).stdout)
+            bearer = {"Authorization": f"Bearer {made['key']}"}
+            assert httpx.get(url, headers=bearer).status_code == 200
+            assert made["key"].partition(".")[2] not in run("keys", "list", "--json", *store).stdout
+            assert run("keys", "revoke", made["id"], *store).returncode == 0
+            assert httpx.get(url, headers=bearer).status_code == 401
+        finally:
+            process.kill()
+            process.wait()
+
+
+def alive(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/live").is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_one_command_brings_everything_up_keeps_it_up_and_takes_it_down(tmp_path):

@@ -13,6 +13,7 @@ from worker.ledger.errors import (
 )
 from worker.ledger.failure import Failure, failure_of
 from worker.ledger.ids import new_id, new_job_id
+from worker.ledger.keys import SCOPES, Key, Keys, Scope
 from worker.ledger.lease import Lease
 from worker.ledger.ledger import RECONSTRUCT, Ledger, request_digest
 from worker.ledger.options import ReconstructionOptions
@@ -24,6 +25,7 @@ from worker.ledger.storage import LocalStorage, Removed, Storage
 __all__ = [
     "ACTIVE",
     "RECONSTRUCT",
+    "SCOPES",
     "TERMINAL",
     "TRANSITIONS",
     "Artifact",
@@ -39,6 +41,8 @@ __all__ = [
     "Job",
     "JobDeleted",
     "JobNotFound",
+    "Key",
+    "Keys",
     "Lease",
     "LeaseLost",
     "Ledger",
@@ -48,6 +52,7 @@ __all__ = [
     "Page",
     "ReconstructionOptions",
     "Removed",
+    "Scope",
     "State",
     "Storage",
     "UnsealedArtifact",
