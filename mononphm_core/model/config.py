@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from mononphm_core.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class IdentityConfig:
@@ -63,12 +65,36 @@ class IdentityConfig:
 
 
 @dataclass(frozen=True)
+class GlobalIdentityConfig:
+    """The alternative without local networks: one distance and one colour network (the published `global` type)."""
+
+    anchors: int = 65
+    d_geo: int = 512
+    d_app: int = 512
+    hidden: int = 512
+    """Of both networks."""
+    layers_geo: int = 6
+    layers_app: int = 6
+    """Hidden layers; the input is given again at the middle one, divided by sqrt(2)."""
+    hidden_anchors: int = 64
+    """Width of the network that places the anchors."""
+
+    @property
+    def d_global(self) -> int:
+        """The whole code is global."""
+        return self.d_geo
+
+
+@dataclass(frozen=True)
 class DeformationConfig:
     """The backward deformation field: posed point -> canonical offset and ambient coordinates (MonoNPHM, 3.2)."""
 
     d_expression: int = 100
     d_identity: int = 16
     """Width to which identity and anchors are compressed."""
+    identity: Literal["compressed", "global", "none"] = "compressed"
+    """What of the person the field sees: code and anchors through one linear layer (published `compress`), the global
+    part of the code as it is (`glob_only`, the `global` type), or nothing (`expr_only`)."""
     hidden: int = 400
     layers: int = 6
     """Hidden layers; the input is given again at the middle one, divided by sqrt(2)."""
@@ -82,8 +108,15 @@ class DeformationConfig:
 class ModelConfig:
     """One head model."""
 
-    identity: IdentityConfig = field(default_factory=IdentityConfig)
+    identity: IdentityConfig | GlobalIdentityConfig = field(default_factory=IdentityConfig)
     deformation: DeformationConfig = field(default_factory=DeformationConfig)
+
+    @property
+    def ensemble(self) -> IdentityConfig:
+        """The local networks; ConfigError for a model without them."""
+        if isinstance(self.identity, GlobalIdentityConfig):
+            raise ConfigError("this model is of the type `global`: it has no local networks; choose one of type `nphm`")
+        return self.identity
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -92,7 +125,8 @@ class ModelConfig:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "ModelConfig":
         """The inverse of `to_dict`; an unknown key is a TypeError."""
-        return ModelConfig(IdentityConfig(**values["identity"]), DeformationConfig(**values["deformation"]))
+        kind = GlobalIdentityConfig if "d_geo" in values["identity"] else IdentityConfig
+        return ModelConfig(kind(**values["identity"]), DeformationConfig(**values["deformation"]))
 
 
 RELEASE = ModelConfig()

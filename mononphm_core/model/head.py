@@ -7,9 +7,11 @@ import torch.nn as nn
 from jaxtyping import Float
 from torch import Tensor
 
-from mononphm_core.model.config import ModelConfig
+from mononphm_core.model.config import GlobalIdentityConfig, ModelConfig
 from mononphm_core.model.deformation import DeformationField
+from mononphm_core.model.global_identity import GlobalIdentity, GlobalPerson
 from mononphm_core.model.identity import IdentityDecoder, Person
+from mononphm_core.model.skip_mlp import Biases
 from mononphm_core.model.template import TemplateHead
 
 
@@ -17,8 +19,8 @@ from mononphm_core.model.template import TemplateHead
 class Conditioned:
     """A person with an expression, ready to be asked: everything that is constant over points is worked out."""
 
-    person: Person
-    condition: tuple[Float[Tensor, "frames hidden"], Float[Tensor, "frames hidden"]]
+    person: Person | GlobalPerson
+    condition: Biases
 
 
 @dataclass(frozen=True)
@@ -41,19 +43,35 @@ class HeadModel(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.identity = IdentityDecoder(config.identity, config.deformation.ambient, mean_anchors)
-        self.deformation = DeformationField(config.deformation, config.identity.d_geo, config.identity.anchors)
+        identity, deformation = config.identity, config.deformation
+        self.identity: IdentityDecoder | GlobalIdentity
+        if isinstance(identity, GlobalIdentityConfig):
+            self.identity = GlobalIdentity(identity, deformation.ambient, deformation.d_expression, mean_anchors)
+        else:
+            self.identity = IdentityDecoder(identity, deformation.ambient, mean_anchors)
+        self.deformation = DeformationField(deformation, identity.d_geo, identity.anchors, identity.d_global)
         self.template = template
 
     def condition(
         self,
-        z_geo: Float[Tensor, "frames d_geo"],
+        z_geo: Float[Tensor, "people d_geo"],
         z_exp: Float[Tensor, "frames d_exp"],
-        z_app: Float[Tensor, "frames d_app"] | None = None,
+        z_app: Float[Tensor, "people d_app"] | None = None,
     ) -> Conditioned:
-        """Work out all that does not depend on points: once per frame (or per change of the codes)."""
-        person = self.identity.person(z_geo, z_app)
-        return Conditioned(person, self.deformation.condition(z_geo, person.anchors, z_exp))
+        """Work out all that does not depend on points: once per frame (or per change of the codes).
+
+        `people` is the number of frames, or 1: one person in every frame, whose networks are folded once.
+        """
+        frames = len(z_exp)
+        everywhere = z_geo.expand(frames, -1)
+        person: Person | GlobalPerson
+        if isinstance(self.identity, GlobalIdentity):
+            person = self.identity.person(everywhere, None if z_app is None else z_app.expand(frames, -1), z_exp)
+        else:
+            person = self.identity.person(z_geo, z_app)
+            if len(z_geo) < frames:
+                person = person.repeated(frames)
+        return Conditioned(person, self.deformation.condition(everywhere, person.anchors, z_exp))
 
     def to_canonical(
         self, x_posed: Float[Tensor, "frames points 3"], conditioned: Conditioned

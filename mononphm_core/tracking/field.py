@@ -24,10 +24,7 @@ class PosedHeads:
         z_exp: Float[Tensor, "frames d_exp"],
     ) -> "PosedHeads":
         """Work out everything that is constant over points, once."""
-        frames = len(z_exp)
-        person = model.identity.person(z_geo[None], z_app[None])
-        condition = model.deformation.condition(z_geo.expand(frames, -1), person.anchors.expand(frames, -1, -1), z_exp)
-        return PosedHeads(model, Conditioned(person.repeated(frames), condition))
+        return PosedHeads(model, model.condition(z_geo[None], z_exp, z_app[None]))
 
     def distance(self, x: Float[Tensor, "frames points 3"]) -> Float[Tensor, "frames points"]:
         """Signed distance."""

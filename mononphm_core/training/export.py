@@ -51,7 +51,7 @@ def export(data: Path, run: Path, target: Path, name: str, version: str, figures
     model, heads, state = trained_model(data, run)
     target.mkdir(parents=True, exist_ok=True)
     sha256 = save_model(model, target / "model.safetensors")
-    ident, deform = model.config.identity, model.config.deformation
+    ident, deform = model.config.ensemble, model.config.deformation
     card = {
         "name": name,
         "version": version,

@@ -37,7 +37,7 @@ def make_codes(heads: OpenHeads, painter: Painter, config: ModelConfig, seed: in
     """Geometry and appearance codes from random people and complexions."""
     rng = np.random.default_rng([seed, 1])
     shapes = np.stack([heads.sample(rng).canonical for _ in range(CODE_SAMPLES)])
-    ident, sk = config.identity, heads.skeleton
+    ident, sk = config.ensemble, heads.skeleton
     weight = vertex_weight(heads)
     geometry = fit_codes(
         shapes, weight, heads.mean_canonical(), heads.anchors, sk.mirror, ident.symmetric_pairs,
