@@ -1,0 +1,1 @@
+"""The subcommands of `mononphm evaluate`, a file each."""
