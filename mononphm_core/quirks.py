@@ -21,10 +21,16 @@ class PublishedQuirks:
     """9, first half: anchors that were shifted for the landmark pairs also condition the deformation network."""
     landmark_targets_are_fixed: bool = True
     """9, second half: how a canonical target moves with the identity is left out of the implicit derivative."""
+    pose_is_of_the_frame_before: bool = True
+    """8: frame t is read with the head pose of frame t - 1 (frame 0 with its own)."""
     pixel_rays_are_stretched: bool = True
     """12: rays go through x * W / (W - 1) where landmarks are projected without that factor."""
     mesh_colour_wraps: bool = True
     """13: vertex colours outside 0 .. 255 wrap around after the colour correction instead of being clipped."""
+
+    largest_label_is_outside: bool = True
+    """17: the largest face-parser label above 14 is taken for "outside of the parsed square" and dropped, though it may
+    be glasses, a hat or an earring."""
 
 
 PUBLISHED = PublishedQuirks()
