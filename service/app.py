@@ -19,7 +19,8 @@ from service.context import Context, Slots
 from service.hints import Hints
 from service.jobs import Jobs
 from service.problems import FieldError, Problem, ProblemDocument, answer
-from service.routes import artifacts, page, reconstructions, server
+from service.routes import artifacts, page, reconstructions, server, uploads
+from service.schemas import FromUpload
 from service.settings import ServiceSettings
 from service.threads import in_file_thread
 from service.uploads import OVERHEAD_BYTES
@@ -76,7 +77,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    for router in (reconstructions.router, artifacts.router, server.router, page.router):
+    for router in (reconstructions.router, uploads.router, artifacts.router, server.router, page.router):
         app.include_router(router)
     for kind in (Problem, LedgerError, HTTPException, RequestValidationError, SQLAlchemyError):
         app.add_exception_handler(kind, answer)
@@ -89,6 +90,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     app.add_middleware(Gate, required=settings.keys_required)
     app.add_middleware(middleware.Guard, host_names=settings.host_names)
     app.add_middleware(middleware.Problems)
+    app.add_middleware(middleware.Tus)
     app.add_middleware(middleware.SecurityHeaders)
     app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]
     return app
@@ -101,7 +103,7 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=TAGS
         )
         schemas = document["components"]["schemas"]
-        for model in (ProblemDocument, FieldError):
+        for model in (ProblemDocument, FieldError, FromUpload):
             schemas[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas[model.__name__].pop("$defs", None)
         for name in ("HTTPValidationError", "ValidationError"):
@@ -113,6 +115,7 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
 
 TAGS = [
     {"name": "reconstructions", "description": "Jobs: open, look, cancel, run again, delete, follow."},
+    {"name": "uploads", "description": "Resumable uploads (tus 1.0), for large files and bad networks."},
     {"name": "artifacts", "description": "What a job delivered."},
     {"name": "server", "description": "Limits, health, version, models."},
     {"name": "page", "description": "The web page."},
@@ -125,6 +128,6 @@ async def _clean_staging(jobs: Jobs) -> None:
             removed = await in_file_thread(jobs.clean_staging)
             if removed:
                 log.info("removed %d abandoned uploads", removed)
-        except OSError:
+        except (OSError, SQLAlchemyError):
             log.warning("the staging folder could not be cleaned", exc_info=True)
         await asyncio.sleep(JANITOR_S)

@@ -2,15 +2,18 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import sqlalchemy as sa
 from pydantic import ValidationError
 
 from service.hints import Hints
 from service.problems import Problem, field_errors, from_first_look, retry_after
 from service.settings import ServiceSettings
-from service.uploads import Upload, UploadLimits
+from service.tus import metadata_of
+from service.uploads import Upload, UploadLimits, clean_filename
 from worker import ledger
 from worker.ledger.broker import QUEUE
 from worker.ledger.media import sniff
@@ -36,6 +39,7 @@ class Jobs:
         self.book = book
         self.hints = hints
         self.settings = settings
+        self.resumable = ledger.Uploads(book, settings.upload_lifetime_s)
 
     @property
     def upload_limits(self) -> UploadLimits:
@@ -62,12 +66,62 @@ class Jobs:
         """Make the upload durable and commit the job. Raises Problem and LedgerError; then nothing is left behind."""
         options = parse_options(upload.options_json)
         facts = self._look(upload)
+        storage = self.book.storage
+        return self._open(
+            lambda job_id: storage.accept_input(upload.path, job_id), facts, options, idempotency_key, owner
+        )
+
+    def open_resumable(self, upload_id: str, options_json: bytes, idempotency_key: str | None, owner: str) -> Opened:
+        """The same for a resumable upload that is complete. Its bytes become the job's; it is spent."""
+        options = parse_options(options_json)
+        found = self.resumable.get(upload_id, owner)
+        filename = clean_filename(metadata_of(found.metadata).get("filename"))
+        if found.job_id is not None:
+            return self._spent(found, filename, options, idempotency_key, owner)
+        if not found.is_complete:
+            raise Problem(
+                "upload_incomplete",
+                f"{found.offset} of {found.length} bytes have arrived. PATCH the rest, then send this again.",
+            )
+        path, storage = self.resumable.path(upload_id), self.book.storage
+        with self.resumable.locked(upload_id):
+            digest = ledger.sha256_of(path)
+            facts = self._look(Upload(path, filename, found.length, digest, options_json))
+            opened = self._open(
+                lambda job_id: storage.adopt_input(path, job_id), facts, options, idempotency_key, owner,
+                lambda tx, job_id: self.resumable.use(tx, upload_id, job_id, digest),
+            )  # fmt: skip
+        if opened.created:
+            path.unlink(missing_ok=True)
+        return opened
+
+    def _spent(
+        self, found: ledger.Resumable, filename: str, options: ledger.ReconstructionOptions, key: str | None, owner: str
+    ) -> Opened:
+        """A repeated request finds its job by its Idempotency-Key. Otherwise raises UploadUsed, which names it."""
+        assert found.sha256 is not None and found.job_id is not None
+        facts = ledger.InputFacts(filename, "", found.length, found.sha256)
+        earlier = self.book.find_idempotent(owner, key, facts, options) if key is not None else None
+        if earlier is None:
+            raise ledger.UploadUsed(found.id, found.job_id)
+        return Opened(earlier, created=False)
+
+    def _open(
+        self,
+        take: Callable[[str], object],
+        facts: ledger.InputFacts,
+        options: ledger.ReconstructionOptions,
+        idempotency_key: str | None,
+        owner: str,
+        within: Callable[[sa.Connection, str], None] = lambda tx, job_id: None,
+    ) -> Opened:
         job_id = ledger.new_job_id()
         try:
-            self.book.storage.accept_input(upload.path, job_id)
+            take(job_id)
             job, created = self.book.open_job(
-                job_id, facts, options, idempotency_key=idempotency_key, owner=owner, queue=QUEUE
-            )
+                job_id, facts, options, idempotency_key=idempotency_key, owner=owner, queue=QUEUE,
+                within=lambda tx: within(tx, job_id),
+            )  # fmt: skip
         except BaseException:
             self.book.storage.remove_job(job_id)
             raise
@@ -102,7 +156,7 @@ class Jobs:
                     removed += 1
             except FileNotFoundError:
                 continue
-        return removed
+        return removed + self.resumable.sweep()
 
     def _look(self, upload: Upload) -> ledger.InputFacts:
         """Refuse what can be seen to be unusable. Sizes stay open: only decoding knows them upright."""

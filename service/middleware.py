@@ -18,6 +18,7 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
+TUS_VERSION = "1.0.0"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -88,6 +89,33 @@ class Guard:
         await self.app(scope, receive, send)
 
 
+class Tus:
+    """What tus wants of every request and answer below /uploads: the version, and methods that proxies would block."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not is_tus(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        meant = Headers(scope=scope).get("x-http-method-override", "").upper()
+        if meant in ("PATCH", "DELETE", "HEAD"):
+            scope = {**scope, "method": meant}
+
+        async def send_with_version(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Tus-Resumable"] = TUS_VERSION
+            await send(message)
+
+        await self.app(scope, receive, send_with_version)
+
+
+def is_tus(path: str) -> bool:
+    """Whether resumable uploads live at this path."""
+    return path == "/uploads" or path.startswith("/uploads/")
+
+
 class Bounds:
     """No more requests at once, and no larger bodies, than agreed. Counted, not believed."""
 
@@ -103,7 +131,9 @@ class Bounds:
             return
         if self.running >= self.max_requests:
             raise Problem("busy", "Too many requests at once. Try again in a moment.", headers=retry_after(1))
-        is_upload = scope["method"] == "POST" and scope["path"] == "/reconstructions"
+        is_upload = (scope["method"] == "POST" and scope["path"] == "/reconstructions") or (
+            scope["method"] == "PATCH" and is_tus(scope["path"])
+        )
         limit = self.max_upload_bytes if is_upload else SMALL_BODY_BYTES
         declared = Headers(scope=scope).get("content-length", "")
         if not is_upload and declared.isdigit() and int(declared) > limit:

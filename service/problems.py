@@ -27,6 +27,7 @@ TYPE_PREFIX = "urn:mononphm:problem:"
 
 CATALOGUE: dict[str, tuple[int, str]] = {
     "malformed_request": (400, "Malformed request"),
+    "unsupported_checksum": (400, "Unsupported checksum"),
     "upload_aborted": (400, "Upload not completed"),
     "key_missing": (401, "API key needed"),
     "key_invalid": (401, "API key not valid"),
@@ -36,12 +37,18 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "job_not_found": (404, "No such reconstruction"),
     "artifact_not_found": (404, "No such artifact"),
     "model_not_found": (404, "No such model"),
+    "upload_not_found": (404, "No such upload"),
     "method_not_allowed": (405, "Method not allowed"),
     "upload_timeout": (408, "Upload timed out"),
     "idempotency_conflict": (409, "Idempotency-Key used before"),
     "wrong_state": (409, "The job's state does not allow that"),
     "not_finished": (409, "The job has no artifacts yet"),
+    "offset_conflict": (409, "Upload-Offset does not match"),
+    "upload_incomplete": (409, "Upload not complete"),
+    "upload_used": (409, "Upload already used"),
     "job_deleted": (410, "Reconstruction deleted"),
+    "upload_gone": (410, "Upload expired"),
+    "tus_version": (412, "Unsupported tus version"),
     "media_too_large": (413, "Media too large"),
     "body_too_large": (413, "Request body too large"),
     "unsupported_media": (415, "Unsupported media"),
@@ -53,6 +60,9 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "invalid_input": (422, "The input cannot be used"),
     "unreadable_media": (422, "Unreadable media"),
     "media_too_small": (422, "Media too small"),
+    "upload_locked": (423, "Upload is being written"),
+    "too_many_uploads": (429, "Too many open uploads"),
+    "checksum_mismatch": (460, "Checksum mismatch"),
     "internal_error": (500, "Internal error"),
     "not_ready": (503, "Not ready"),
     "busy": (503, "Too busy"),
@@ -144,6 +154,18 @@ def from_ledger(error: ledger.LedgerError) -> Problem:
                 "idempotency_conflict",
                 "This Idempotency-Key came before with another file or other options. Send a new key for a new job.",
             )
+        case ledger.UploadNotFound():
+            return Problem("upload_not_found", "There is no upload of that id. POST /uploads begins one.")
+        case ledger.UploadGone():
+            return Problem("upload_gone", "This upload expired or was terminated. POST /uploads begins a new one.")
+        case ledger.UploadLocked():
+            return Problem(
+                "upload_locked",
+                "Another request is writing this upload. HEAD it in a moment and go on from there.",
+                headers=retry_after(1),
+            )
+        case ledger.UploadUsed(job_id=job_id):
+            return Problem("upload_used", "A reconstruction has taken this upload; `job_id` names it.", job_id=job_id)
         case ledger.InvalidCursor():
             return Problem("invalid_request", "This cursor is not one of ours. Leave it out to begin at the newest.")
         case ledger.IllegalTransition(state=state):

@@ -146,6 +146,17 @@ def artifact_path(job_id: str, name: str) -> str:
     return f"{job_path(job_id)}/artifacts/{quote(name)}"
 
 
+class FromUpload(BaseModel):
+    """A reconstruction of a resumable upload that has arrived completely."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    upload_id: str = Field(max_length=64, examples=["up_06fm2v7d3r8k1x9q5w4t0yz6ab"])
+    """The last part of the Location that POST /uploads answered."""
+    options: dict[str, Any] = Field(default_factory=dict, examples=[{"quality": "draft"}])
+    """ReconstructionOptions."""
+
+
 class JobPage(Reply):
     """Some jobs, newest first."""
 

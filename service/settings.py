@@ -46,6 +46,11 @@ class ServiceSettings(BaseSettings):
     staging_max_age_s: float = Field(3600.0, gt=0)
     """Staged bytes that nobody touched for so long are removed."""
 
+    upload_lifetime_s: float = Field(24 * 3600.0, gt=0)
+    """A resumable upload that gained no byte for so long is removed."""
+    max_open_uploads: int = Field(32, ge=1)
+    """Resumable uploads on their way, for one owner."""
+
     max_queued: int = Field(200, ge=1)
     """More waiting jobs than this are not accepted."""
     max_uploads: int = Field(16, ge=1)

@@ -1,20 +1,24 @@
 """Jobs: open, look, cancel, run again, delete, follow."""
 
+import json
 import re
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, ValidationError
 from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
 
 from service import events, schemas
 from service.access import Who
+from service.body import Body
 from service.context import Context, Here
-from service.problems import Problem, documented
+from service.jobs import Opened
+from service.problems import Problem, documented, field_errors
 from service.schemas import job_path
 from service.threads import in_file_thread, in_ledger_thread
-from service.uploads import received
+from service.uploads import MAX_OPTIONS_BYTES, received
 from worker import ledger
 
 router = APIRouter(tags=["reconstructions"])
@@ -74,7 +78,8 @@ SUBMIT_BODY = {
                     },
                 },
                 "encoding": {"options": {"contentType": "application/json"}},
-            }
+            },
+            "application/json": {"schema": {"$ref": "#/components/schemas/FromUpload"}},
         },
     }
 }
@@ -84,27 +89,57 @@ SUBMIT_BODY = {
     "/reconstructions",
     status_code=202,
     response_model=schemas.Job,
-    summary="Submit one video or image",
+    summary="Submit one video or image, or a finished upload",
     openapi_extra=SUBMIT_BODY,
     responses={
         **ACCEPTED,
         **documented(
             *WRITES, "malformed_request", "upload_aborted", "upload_timeout", "idempotency_conflict", "job_deleted",
             "media_too_large", "unsupported_content_type", "unsupported_media", "invalid_request", "invalid_options",
-            "unreadable_media", "media_too_small", "invalid_input", "queue_full", "out_of_disk",
+            "unreadable_media", "media_too_small", "invalid_input", "queue_full", "out_of_disk", "upload_not_found",
+            "upload_gone", "upload_incomplete", "upload_used", "upload_locked",
         ),
     },
 )  # fmt: skip
 async def submit(request: Request, here: Here, who: Who, idempotency_key: IdempotencyKey = None) -> Response:
-    """Store the file and queue its reconstruction. The 202 is sent when both are on the disk."""
+    """Store the file and queue its reconstruction. The 202 is sent when both are on the disk.
+
+    As `application/json`, the file is a resumable upload that has arrived completely; it is spent by this.
+    """
     key = checked_key(idempotency_key)
     await in_ledger_thread(here.jobs.check_room)
+    if is_json(request):
+        opened = await submit_resumable(request, here, who, key)
+        return await accepted(here, opened.job, replayed=not opened.created)
     here.uploads.check()
     with here.uploads.held():
         free_bytes = here.jobs.book.storage.free_bytes
         async with received(request, here.jobs.new_staging(), here.jobs.upload_limits, free_bytes) as upload:
             opened = await in_file_thread(here.jobs.open, upload, key, who.opens_for)
     return await accepted(here, opened.job, replayed=not opened.created)
+
+
+async def submit_resumable(request: Request, here: Here, who: Who, key: str | None) -> Opened:
+    """A job from `{"upload_id", "options"}`. Raises the 422 of any other document."""
+    document = b""
+    async with aclosing(Body(request).batches()) as batches:
+        async for batch in batches:
+            document += batch
+            if len(document) > MAX_OPTIONS_BYTES:
+                raise Problem("body_too_large", f"A request in JSON has at most {MAX_OPTIONS_BYTES} bytes. Shorten it.")
+    try:
+        asked = schemas.FromUpload.model_validate_json(document)
+    except ValidationError as error:
+        found = field_errors(error.errors(include_url=False, include_input=False, include_context=False))
+        said = "; ".join(f"{item['where']}: {item['message']}" for item in found[:3])
+        raise Problem("invalid_request", f"{said}. Correct the request and send it again.", errors=found) from error
+    options = json.dumps(asked.options).encode()
+    return await in_file_thread(here.jobs.open_resumable, asked.upload_id, options, key, who.opens_for)
+
+
+def is_json(request: Request) -> bool:
+    """Whether the body says that it is JSON."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
 
 
 @router.get(

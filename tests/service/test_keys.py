@@ -200,3 +200,17 @@ def test_what_changes_nothing_needs_read_and_everything_else_write():
     assert {scope_of(method, "/reconstructions") for method in ("GET", "HEAD", "OPTIONS")} == {"read"}
     assert {scope_of(method, "/x") for method in ("POST", "PATCH", "PUT", "DELETE", "ODD")} == {"write"}
     assert scope_of("GET", "/metrics") == "admin"
+
+
+async def test_an_upload_of_another_owner_is_as_good_as_none(api, bearer):
+    """Neither looked at, continued, ended nor submitted."""
+    tus = {"Tus-Resumable": "1.0.0"}
+    mine, theirs = bearer("mine", owner="me"), bearer("theirs", owner="them")
+    opened = await api.post("/uploads", headers={**tus, "Upload-Length": "3", **theirs})
+    path = opened.headers["location"]
+    stream = {"Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
+    for method, more in (("HEAD", {}), ("PATCH", stream), ("DELETE", {})):
+        answer = await api.request(method, path, headers={**tus, **more, **mine}, content=b"abc" if more else b"")
+        assert answer.status_code == 404, method
+    assert (await api.post("/reconstructions", json={"upload_id": path[9:]}, headers=mine)).status_code == 404
+    assert (await api.head(path, headers={**tus, **theirs})).headers["upload-offset"] == "0"

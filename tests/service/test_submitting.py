@@ -272,9 +272,7 @@ async def test_a_body_that_is_not_the_agreed_form_is_refused(api, left_behind, c
     assert left_behind() == []
 
 
-@pytest.mark.parametrize(
-    "kind", ["application/json", "text/plain", "multipart/form-data", "multipart/mixed; boundary=x", "", "x" * 300]
-)
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data", "multipart/mixed; boundary=x", "", "x" * 300])
 async def test_another_content_type_is_refused_with_the_one_to_send(api, kind):
     answer = await api.post("/reconstructions", content=b"{}", headers={"Content-Type": kind})
     assert answer.status_code in (400, 415)

@@ -10,6 +10,10 @@ from worker.ledger.errors import (
     LeaseLost,
     LedgerError,
     UnsealedArtifact,
+    UploadGone,
+    UploadLocked,
+    UploadNotFound,
+    UploadUsed,
 )
 from worker.ledger.failure import Failure, failure_of
 from worker.ledger.ids import new_id, new_job_id
@@ -20,7 +24,8 @@ from worker.ledger.options import ReconstructionOptions
 from worker.ledger.order import Order
 from worker.ledger.records import Artifact, Counts, Deletion, Event, InputFacts, Job, Page, WorkerSeen
 from worker.ledger.states import ACTIVE, TERMINAL, TRANSITIONS, State
-from worker.ledger.storage import LocalStorage, Removed, Storage
+from worker.ledger.storage import LocalStorage, Removed, Storage, sha256_of
+from worker.ledger.uploads import Resumable, Uploads
 
 __all__ = [
     "ACTIVE",
@@ -52,13 +57,20 @@ __all__ = [
     "Page",
     "ReconstructionOptions",
     "Removed",
+    "Resumable",
     "Scope",
     "State",
     "Storage",
     "UnsealedArtifact",
+    "UploadGone",
+    "UploadLocked",
+    "UploadNotFound",
+    "UploadUsed",
+    "Uploads",
     "WorkerSeen",
     "failure_of",
     "new_id",
     "new_job_id",
     "request_digest",
+    "sha256_of",
 ]

@@ -8,6 +8,10 @@ LedgerError
 + InvalidCursor         not a cursor that this ledger gave out
 + LeaseLost             another worker, a delete or a reaper took the job: a stale writer must stop
 + UnsealedArtifact      what the pipeline lists and what lies on the disk differ
++ UploadNotFound        no resumable upload of that id (or it belongs to somebody else)
++ UploadGone            it expired or was terminated
++ UploadLocked          another request is writing it
++ UploadUsed            a job has taken its bytes
 Cancelled               not an error: the user's wish, raised out of `on_step`
 """
 
@@ -53,6 +57,26 @@ class IdempotencyConflict(LedgerError):
 
 class InvalidCursor(LedgerError):
     """The cursor was not made by this ledger."""
+
+
+class UploadNotFound(LedgerError):
+    """No resumable upload of that id."""
+
+
+class UploadGone(LedgerError):
+    """The upload expired or was terminated."""
+
+
+class UploadLocked(LedgerError):
+    """Another request is writing this upload."""
+
+
+class UploadUsed(LedgerError):
+    """A job has taken the upload's bytes."""
+
+    def __init__(self, upload_id: str, job_id: str) -> None:
+        super().__init__(f"upload {upload_id} became {job_id}")
+        self.job_id = job_id
 
 
 class LeaseLost(LedgerError):

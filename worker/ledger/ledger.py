@@ -9,7 +9,7 @@ import binascii
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -75,11 +75,13 @@ class Ledger:
         retry_of: str | None = None,
         queue: str = QUEUE,
         kind: str = "reconstruction",
+        within: Callable[[sa.Connection], None] = lambda tx: None,
     ) -> tuple[Job, bool]:
         """Queue a job whose input `storage.accept_input` already brought to the disk. Committed when this returns.
 
         The second value is False when the idempotency key was used before with the same input and options: the job is
-        then the earlier one, and the caller removes the bytes of `job_id`. Raises IdempotencyConflict.
+        then the earlier one, and the caller removes the bytes of `job_id`. Raises IdempotencyConflict. `within` belongs
+        to the same transaction, when there is a new job: what it raises undoes all.
         """
         digest = request_digest(facts, options)
         try:
@@ -87,6 +89,7 @@ class Ledger:
                 earlier = self._earlier(tx, owner, idempotency_key, digest)
                 if earlier is None:
                     self._insert_job(tx, job_id, facts, options, owner, retry_of, queue, kind)
+                    within(tx)
                     if idempotency_key is not None:
                         values = {
                             "owner": owner,
@@ -296,6 +299,7 @@ class Ledger:
         now = self.now(tx)
         for table in (schema.events, schema.artifacts, schema.job_labels, schema.attempts):
             tx.execute(table.delete().where(table.c.job_id == job.id))
+        tx.execute(schema.uploads.delete().where(schema.uploads.c.job_id == job.id))
         empty: dict[str, Any] = {
             "input": None,
             "options": None,

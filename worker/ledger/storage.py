@@ -1,6 +1,7 @@
 """Where the bytes lie: a local directory by default, behind a protocol small enough for an object store.
 
     data_dir/staging/<anything>             uploads on their way in; nothing here is promised to anybody
+    data_dir/uploads/<upload>               resumable uploads; their rows say how much of each counts
     data_dir/inputs/<job>/input             the accepted input, under a name of ours
     data_dir/artifacts/<job>/<fence>/…      what one attempt made; the published fence is in the database
 
@@ -50,6 +51,8 @@ class Storage(Protocol):
 
     def new_staging(self, name: str) -> Path: ...
     def accept_input(self, staged: Path, job_id: str) -> Path: ...
+    def upload_path(self, upload_id: str) -> Path: ...
+    def adopt_input(self, source: Path, job_id: str) -> Path: ...
     def copy_input(self, job_id: str, new_job_id: str) -> Path: ...
     def input_path(self, job_id: str) -> Path: ...
     def new_workspace(self, job_id: str, fence: int) -> Path: ...
@@ -66,14 +69,19 @@ class LocalStorage:
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir.absolute()
         self.staging = self.data_dir / "staging"
+        self.uploads = self.data_dir / "uploads"
         self.inputs = self.data_dir / "inputs"
         self.artifacts = self.data_dir / "artifacts"
-        for folder in (self.staging, self.inputs, self.artifacts):
+        for folder in (self.staging, self.uploads, self.inputs, self.artifacts):
             folder.mkdir(parents=True, exist_ok=True)
 
     def new_staging(self, name: str) -> Path:
         """A path for an upload on its way in; `name` is an id of ours, never the user's."""
         return self.staging / _one_name(name)
+
+    def upload_path(self, upload_id: str) -> Path:
+        """Where the bytes of a resumable upload lie."""
+        return self.uploads / _one_name(upload_id)
 
     def accept_input(self, staged: Path, job_id: str) -> Path:
         """Move a staged file to its job, bytes and directory entries on the disk when this returns."""
@@ -86,8 +94,12 @@ class LocalStorage:
         return target
 
     def copy_input(self, job_id: str, new_job_id: str) -> Path:
-        """The same input for another job: a second name for the bytes where the file system can, else a copy."""
-        source, target = self.input_path(job_id), self.input_path(new_job_id)
+        """The same input for another job."""
+        return self.adopt_input(self.input_path(job_id), new_job_id)
+
+    def adopt_input(self, source: Path, job_id: str) -> Path:
+        """A durable file as a job's input, too: a second name for the bytes where the file system can, else a copy."""
+        target = self.input_path(job_id)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(source, target)
