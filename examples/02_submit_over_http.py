@@ -1,7 +1,7 @@
 """The HTTP interface with nothing but httpx: submit, follow, download, verify.
 
-    .venv/bin/mononphm up                                                   # in another terminal
-    .venv/bin/python examples/02_submit_over_http.py clip.mp4 [SERVER] [FOLDER]
+.venv/bin/mononphm up                                                   # in another terminal
+.venv/bin/python examples/02_submit_over_http.py clip.mp4 [SERVER] [FOLDER]
 """
 
 import hashlib

@@ -289,6 +289,29 @@ class HeadMesh:
     """sRGB albedo."""
 
 
+@dataclass(frozen=True)
+class MorphHead:
+    """One triangulation with shapes to add to it: what an animated file holds. Posed head units (y up, face to z)."""
+
+    vertices: Float[np.ndarray, "corners 3"]
+    """Weight 0: the neutral head. Vertices on a texture seam appear once for each side of it."""
+    normals: Float[np.ndarray, "corners 3"]
+    faces: Int[np.ndarray, "faces 3"]
+    uv: Float[np.ndarray, "corners 2"]
+    """Texture coordinates in [0, 1], v upwards."""
+    texture: UInt8[np.ndarray, "height width 3"]
+    """sRGB albedo, first row at v = 1."""
+    names: tuple[str, ...]
+    shapes: Float[np.ndarray, "shapes corners 3"]
+    """What one whole unit of each adds to `vertices`."""
+    shape_normals: Float[np.ndarray, "shapes corners 3"]
+    """What it adds to `normals`, to first order."""
+    weights: Float[np.ndarray, "frames shapes"]
+    """Of the clip's frames, in the order of the sequence."""
+    largest_error_mm: float
+    """Longest distance of a vertex of a frame from where shapes and weights put it."""
+
+
 @runtime_checkable
 class SdfField(Protocol):
     """A signed distance, negative inside; what rendering and meshing know of a network."""

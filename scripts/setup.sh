@@ -45,4 +45,9 @@ if ! works; then
     exit 1
   fi
 fi
+
+# 4. For tests alone, and only where npm is: the Khronos validator of glTF files. Its tests are skipped without it.
+if command -v npm >/dev/null && [ -f tests/gltf/package-lock.json ] && [ ! -d tests/gltf/node_modules/gltf-validator ]; then
+  npm ci --prefix tests/gltf --silent --no-audit --no-fund >&2 || say "setup: npm could not fetch the glTF validator: its tests skip"
+fi
 say "setup: ready. Next: make demo"

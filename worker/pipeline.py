@@ -4,7 +4,7 @@ import functools
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from mononphm_core.animation.heads import NamedShapes, clip_heads, rig
+from mononphm_core.animation.topology import fits, load_topology
+from mononphm_core.animation.wrap import Field
 from mononphm_core.config import (
     CameraChoice,
     FrameSelection,
@@ -22,7 +25,7 @@ from mononphm_core.config import (
 )
 from mononphm_core.errors import NoSurface, OutOfDeviceMemory
 from mononphm_core.io import registry
-from mononphm_core.io.artifacts import ROLES, Reconstruction, write_artifacts
+from mononphm_core.io.artifacts import ROLES, ClipHeads, Reconstruction, write_artifacts
 from mononphm_core.io.media import read_clip
 from mononphm_core.io.tables import ARKIT_52, Blendshapes
 from mononphm_core.meshing.clean import cut_below, largest_component
@@ -34,7 +37,7 @@ from mononphm_core.preprocessing.observe import observe
 from mononphm_core.tracking import stage1, stage2
 from mononphm_core.tracking.config import TrackingConfig
 from mononphm_core.tracking.quality import tracking_config
-from mononphm_core.types import Frame, HeadMesh, ObservedClip, OnStep, TrackedSequence
+from mononphm_core.types import ColourField, Frame, HeadMesh, ObservedClip, OnStep, TrackedSequence
 from worker.ledger.options import FovCamera, ReconstructionOptions
 from worker.ledger.order import Order
 
@@ -45,6 +48,7 @@ CHUNK = 8192
 """Points asked at once: more leaves the processor's cache."""
 LIPSCHITZ = 1.1
 """The prior's distances are nearly true; where the surface leaves the region found with this, extraction follows it."""
+NO_TRIANGLES = "this model has no fixed triangles: neutral.glb, animation.glb and head_arkit.glb are not made"
 NECK_CUT = -0.46
 """Height, head units, below which the prior was not taught."""
 
@@ -76,6 +80,8 @@ def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
                 two, one = tracking.stage2, tracking.stage1
                 tracked = stage2.refine(model, observed, card.expression_names, tracked, two, one, config.seed, on_step)
         used = options.resolved(clip.info.is_video)
+        curves = blendshapes(tracked, card.expression_names)
+        heads = head_maker(model, tracked, card.expression_names, curves)
         reconstruction = Reconstruction(
             sequence=tracked,
             anchors=model.identity.anchors(tracked.identity.z_geo[None])[0].cpu().numpy(),
@@ -90,8 +96,9 @@ def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
             device=order.device,
             seed=config.seed,
             missed_frames=observed.missed_frames,
-            warnings=(*clip.warnings, *observed.warnings),
-            blendshapes=blendshapes(tracked, card.expression_names),
+            warnings=(*clip.warnings, *observed.warnings, *([] if heads else [NO_TRIANGLES])),
+            blendshapes=curves,
+            heads=heads,
         )
         pictures = upright(clip.frames, observed)
         wanted = set(ROLES) & {ROLE_OF.get(name, name) for name in used.outputs}
@@ -163,6 +170,12 @@ def _distance(model: HeadModel, conditioned: Any, x: torch.Tensor) -> torch.Tens
     return model.sdf(x[None], conditioned)[0]
 
 
+def _gradient(model: HeadModel, conditioned: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    sample = model.query(x[None], conditioned, colour=False, gradient=True)
+    assert sample.gradient is not None
+    return sample.sdf[0].detach(), sample.gradient[0].detach()
+
+
 def _colour(model: HeadModel, conditioned: Any, x: torch.Tensor) -> torch.Tensor:
     colour = model.query(x[None], conditioned).colour
     assert colour is not None
@@ -182,6 +195,51 @@ def blendshapes(tracked: TrackedSequence, names: tuple[str, ...]) -> Blendshapes
         columns[whole] = (columns[f"{whole}Left"] + columns[f"{whole}Right"]) / 2
     columns["tongueOut"] = np.zeros(len(weights), np.float32)
     return Blendshapes(ARKIT_52, np.stack([columns[name] for name in ARKIT_52], 1))
+
+
+def head_maker(
+    model: HeadModel, tracked: TrackedSequence, names: tuple[str, ...], curves: Blendshapes | None
+) -> Callable[[Callable[[int], None]], ClipHeads] | None:
+    """What makes the heads with fixed triangles, for models whose template they fit."""
+    template, topology = model.template, load_topology()
+    if template is None or curves is None or not fits(topology, template, names):
+        return None
+    z_geo, z_app = tracked.identity.z_geo, tracked.identity.z_app
+    named = NamedShapes(ARKIT_52, arkit_mix(names), curves.weights.astype(np.float32))
+
+    def make(on_frame: Callable[[int], None]) -> ClipHeads:
+        done = 0
+
+        def conditioned(z_exp: torch.Tensor) -> Any:
+            on_frame(done)  # a sign of life, and a place to stop at
+            return model.condition(z_geo[None], z_exp[None], z_app[None])
+
+        def field_at(z_exp: torch.Tensor) -> Field:
+            of_frame = conditioned(z_exp)
+            return Field(functools.partial(_distance, model, of_frame), functools.partial(_gradient, model, of_frame))
+
+        def colour_at(z_exp: torch.Tensor) -> ColourField:
+            return functools.partial(_colour, model, conditioned(z_exp))
+
+        def count(frames: int) -> None:
+            nonlocal done
+            done = frames
+
+        with torch.no_grad():
+            person = rig(topology, template, z_geo, field_at, colour_at)
+            return ClipHeads(*clip_heads(person, tracked.z_exp, field_at, named, count))
+
+    return make
+
+
+def arkit_mix(names: tuple[str, ...]) -> Any:
+    """Which of the model's blendshapes each of ARKit's 52 is the sum of: two where ARKit has one for both sides."""
+    mix = np.zeros((len(ARKIT_52), len(names)))
+    for column, name in enumerate(names):
+        ours = arkit_name(name)
+        whole = ours if ours in ARKIT_52 else re.sub("(Left|Right)$", "", ours)
+        mix[ARKIT_52.index(whole), column] = 1.0
+    return mix
 
 
 def arkit_name(name: str) -> str:

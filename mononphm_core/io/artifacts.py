@@ -1,7 +1,7 @@
 """The delivery: what a finished reconstruction leaves in a directory, each file whole or absent."""
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,8 @@ from jaxtyping import Float
 
 from mononphm_core.errors import ConfigError
 from mononphm_core.io import tables
+from mononphm_core.io.atomic import write_bytes
+from mononphm_core.io.head_files import animated_glb, neutral_glb
 from mononphm_core.io.manifest import (
     MANIFEST,
     ArtifactEntry,
@@ -39,6 +41,7 @@ from mononphm_core.types import (
     Frame,
     HeadMesh,
     MediaInfo,
+    MorphHead,
     OnStep,
     Stage,
     StepReport,
@@ -46,13 +49,28 @@ from mononphm_core.types import (
     ignore_steps,
 )
 
-ROLES = ("identity", "expressions", "cameras", "mesh", "blendshapes", "preview", "thumbnail")
+ROLES = (
+    "identity", "expressions", "cameras", "mesh", "blendshapes", "preview", "thumbnail",
+    "neutral", "animation", "head_arkit",
+)  # fmt: skip
+HEAD_FILES = ("neutral", "animation", "head_arkit")
+"""Roles of the files with fixed triangles; each is a file `<role>.glb`."""
 OURS = (
     MANIFEST, "identity.npz", "expressions.npz", "expressions.json", "cameras.json", "blendshapes.csv",
-    "preview.mp4", "preview.png", "thumbnail.jpg",
+    "preview.mp4", "preview.png", "thumbnail.jpg", "neutral.glb", "animation.glb", "head_arkit.glb",
 )  # fmt: skip
 PRIVATE_OPTIONS = ("webhook_url",)
 """Options that concern the sender alone and stay out of what may be shared."""
+
+
+@dataclass(frozen=True)
+class ClipHeads:
+    """One person with fixed triangles through one clip, in two ways."""
+
+    clip: MorphHead
+    """By the fewest shapes that keep the stated error."""
+    arkit: MorphHead
+    """By the 52 blendshapes of ARKit."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,9 @@ class Reconstruction:
     blendshapes: tables.Blendshapes | None = None
     w2c: Float[np.ndarray, "frames 4 4"] | None = None
     """World to camera in millimetres; None: a fixed camera, whose frame is the world."""
+    heads: Callable[[Callable[[int], None]], ClipHeads] | None = None
+    """Makes the heads with fixed triangles when they are wanted and says how many frames are done; None: the model has
+    none."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """More facts for the manifest, JSON values."""
 
@@ -117,14 +138,16 @@ def write_artifacts(
     entries = _write_tables(directory, reconstruction, outputs)
     loop = _FrameLoop(directory, reconstruction, outputs, mesh_format, on_step)
     entries += loop.run(overlay_source)
-    on_step(StepReport(Stage.EXPORTING, 1, 2, loop.total, loop.total, "writing the manifest"))
+    head_entries, head_facts = _write_heads(directory, reconstruction, outputs, on_step)
+    entries += head_entries
+    on_step(StepReport(Stage.EXPORTING, loop.total + 1, loop.total + 2, loop.total, loop.total, "writing the manifest"))
     seconds = dict(reconstruction.seconds)
     seconds[Stage.MESHING.value] = loop.meshing_s
     seconds[Stage.EXPORTING.value] = time.monotonic() - began - loop.meshing_s
-    facts = _facts(reconstruction, seconds, loop.warnings)
+    facts = {**_facts(reconstruction, seconds, loop.warnings), **head_facts}
     manifest = ArtifactManifest(tuple(sorted(entries, key=lambda entry: entry.name)), facts)
     write_manifest(directory, manifest)
-    on_step(StepReport(Stage.EXPORTING, 2, 2, loop.total, loop.total, "done"))
+    on_step(StepReport(Stage.EXPORTING, loop.total + 2, loop.total + 2, loop.total, loop.total, "done"))
     return manifest
 
 
@@ -247,6 +270,37 @@ class _FrameLoop:
         if self.middle is not None and "thumbnail" in self.outputs:
             write_thumbnail(self.directory / "thumbnail.jpg", self.middle.overlay)
             self.entries.append(entry_of(self.directory, "thumbnail.jpg", "thumbnail"))
+
+
+def _write_heads(
+    directory: Path, reconstruction: Reconstruction, outputs: Collection[str], on_step: OnStep
+) -> tuple[list[ArtifactEntry], dict[str, Any]]:
+    """The files with fixed triangles, and what the manifest says of them."""
+    wanted = [role for role in HEAD_FILES if role in outputs]
+    if not wanted or reconstruction.heads is None:
+        return [], {}
+    total, cameras = len(reconstruction.sequence.frame_index), reconstruction.cameras()
+
+    def on_frame(done: int) -> None:
+        on_step(StepReport(Stage.EXPORTING, done, total + 2, done, total, "the head with fixed triangles"))
+
+    on_frame(0)
+    heads = reconstruction.heads(on_frame)
+    make = {
+        "neutral": lambda: neutral_glb(heads.clip),
+        "animation": lambda: animated_glb(heads.clip, reconstruction.sequence, cameras),
+        "head_arkit": lambda: animated_glb(heads.arkit, reconstruction.sequence, cameras),
+    }
+    entries = []
+    for role in wanted:
+        write_bytes(directory / f"{role}.glb", make[role]())
+        entries.append(entry_of(directory, f"{role}.glb", role))
+    described = {
+        role: {"shapes": len(head.names), "largest_error_mm": round(head.largest_error_mm, 4)}
+        for role, head in (("animation", heads.clip), ("head_arkit", heads.arkit))
+        if role in wanted
+    }
+    return entries, described
 
 
 def _facts(reconstruction: Reconstruction, seconds: Mapping[str, float], warnings: list[str]) -> dict[str, Any]:

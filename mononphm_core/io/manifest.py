@@ -38,7 +38,8 @@ class ArtifactEntry:
     name: str
     """Relative to the directory, with forward slashes."""
     role: str
-    """`identity`, `expressions`, `cameras`, `mesh`, `blendshapes`, `preview` or `thumbnail`."""
+    """`identity`, `expressions`, `cameras`, `mesh`, `blendshapes`, `preview`, `thumbnail`, `neutral`, `animation` or
+    `head_arkit`."""
     media_type: str
     bytes: int
     sha256: str

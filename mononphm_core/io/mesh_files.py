@@ -4,8 +4,6 @@ PLY and OBJ carry sRGB bytes (OBJ as 0..1 behind each vertex). A GLB carries lin
 demands, and says in `extras` that its unit and axes are ours and not the glTF metre with y up.
 """
 
-import json
-import struct
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +13,7 @@ from jaxtyping import Float, Shaped, UInt8
 
 from mononphm_core.errors import ConfigError
 from mononphm_core.io.atomic import write_bytes
+from mononphm_core.io.gltf import container, parts
 from mononphm_core.meshing.clean import vertex_normals
 from mononphm_core.types import HeadMesh
 
@@ -53,12 +52,11 @@ def read_mesh(path: Path) -> HeadMesh:
 
 def _read_glb(data: bytes) -> HeadMesh:
     """The arrays of a file that `glb_bytes` made (general readers drop vertex colours beside a material)."""
-    (text_size,) = struct.unpack_from("<I", data, 12)
-    document, start = json.loads(data[20 : 20 + text_size]), 28 + text_size
+    document, binary = parts(data)
 
     def array(accessor: int, dtype: str) -> Shaped[np.ndarray, "..."]:
         view = document["bufferViews"][document["accessors"][accessor]["bufferView"]]
-        return np.frombuffer(data, dtype, view["byteLength"] // 4, start + view["byteOffset"]).reshape(-1, 3)
+        return np.frombuffer(binary, dtype, view["byteLength"] // 4, view["byteOffset"]).reshape(-1, 3)
 
     primitive = document["meshes"][0]["primitives"][0]
     colour = primitive["attributes"].get("COLOR_0")
@@ -139,16 +137,7 @@ def glb_bytes(mesh: HeadMesh) -> bytes:
         "bufferViews": views,
         "buffers": [{"byteLength": starts[-1]}],
     }
-    return _glb(document, b"".join(blobs))
-
-
-def _glb(document: dict[str, Any], binary: bytes) -> bytes:
-    """The container: 12 bytes of header, a JSON chunk padded by spaces, a binary chunk padded by zeros."""
-    text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
-    text += b" " * (-len(text) % 4)
-    binary += b"\0" * (-len(binary) % 4)
-    chunks = struct.pack("<II", len(text), 0x4E4F534A) + text + struct.pack("<II", len(binary), 0x004E4942) + binary
-    return struct.pack("<III", 0x46546C67, 2, 12 + len(chunks)) + chunks
+    return container(document, b"".join(blobs))
 
 
 def linear_from_bytes(srgb: UInt8[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape 3"]:

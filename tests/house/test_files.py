@@ -68,7 +68,8 @@ def test_no_tracked_file_names_a_path_of_one_machine():
     found = {
         path.relative_to(ROOT).as_posix(): match.group(0)
         for path in tracked()
-        if path.suffix not in BINARY and not path.is_relative_to(ROOT / "tests")  # tests make up names on purpose
+        if path.suffix not in BINARY
+        and not path.is_relative_to(ROOT / "tests")  # tests make up names on purpose
         and (match := here.search(path.read_bytes()))
     }
     assert found == {}

@@ -5,14 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 from PIL import Image
+from players import khronos_issues, played
 from skimage import data
 
+from mononphm_core.animation.topology import FACE, load_topology
 from mononphm_core.config import ReconstructionConfig
 from mononphm_core.errors import OutOfDeviceMemory
 from mononphm_core.io import registry
 from mononphm_core.io.artifacts import verify_artifacts
+from mononphm_core.io.gltf import parts, rows_of
 from mononphm_core.io.manifest import sha256_of_file
 from mononphm_core.io.media import read_clip
 from mononphm_core.io.tables import ARKIT_52
@@ -157,6 +161,45 @@ def test_the_projected_mesh_covers_the_landmarks_of_the_face(delivery, order):
     points = seen.dense_landmarks_px.numpy() / seen.crop.scale + [seen.crop.left, seen.crop.top]
     x, y = np.clip(points.astype(int), 0, 319).T
     assert covered[y, x].mean() > 0.95  # the face's outline may be a pixel off
+
+
+@pytest.mark.slow
+def test_the_animated_head_lies_on_the_field_s_own_surface(delivery, order):
+    """One topology for the clip, and still the neural head: the face's vertices are on its zero set."""
+    model = registry.warm_model(registry.find_model(), "cpu")
+    topology = load_topology()
+    with np.load(delivery.folder / "identity.npz") as who, np.load(delivery.folder / "expressions.npz") as how:
+        codes = [torch.from_numpy(a) for a in (who["z_geo"][None], how["z_exp"], who["z_app"][None])]
+        rotation, translation, scale = how["rotation"][0], how["translation"][0], how["scale"][0]
+    x_world_mm = 1000 * played((delivery.folder / "animation.glb").read_bytes(), 0) * [1, -1, -1]
+    x_posed = (scale * x_world_mm @ rotation.T + translation) / 250
+    face = topology.part[topology.corner_vertex] == FACE
+    with torch.no_grad():
+        conditioned = model.condition(*codes)
+        sdf = model.sdf(torch.from_numpy(x_posed[face][::3].astype(np.float32))[None], conditioned)[0]
+    assert 250 * sdf.abs().mean() < 0.1  # millimetres
+    assert delivery.manifest["animation"]["largest_error_mm"] <= 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["neutral.glb", "animation.glb", "head_arkit.glb"])
+def test_khronos_finds_no_error_in_what_a_job_delivers(delivery, name):
+    """The real files, with texture, 52 sparse targets and one key frame."""
+    issues = khronos_issues(delivery.folder / name)
+    assert (issues["numErrors"], issues["numWarnings"]) == (0, 0), issues["messages"][:3]
+
+
+@pytest.mark.slow
+def test_the_arkit_head_is_driven_by_arkit_s_names(delivery):
+    """Any face-capture program finds its 52 shapes, and opening the jaw moves the chin down and not the forehead."""
+    data = (delivery.folder / "head_arkit.glb").read_bytes()
+    document, _ = parts(data)
+    mesh = document["meshes"][0]
+    assert tuple(mesh["extras"]["targetNames"]) == ARKIT_52
+    jaw = rows_of(data, mesh["primitives"][0]["targets"][ARKIT_52.index("jawOpen")]["POSITION"])
+    assert jaw[:, 1].min() < -0.015  # metres
+    neutral = rows_of(data, mesh["primitives"][0]["attributes"]["POSITION"])
+    assert np.abs(jaw[neutral[:, 1] > 0.04]).max() < 1e-4  # above the brows
 
 
 class Cancelled(Exception):

@@ -16,10 +16,13 @@ Output = Literal[
     "meshes",
     "preview",
     "thumbnail",
+    "neutral",
+    "animation",
+    "head_arkit",
 ]
 OUTPUTS: tuple[Output, ...] = (
     "manifest", "identity", "expressions", "blendshapes", "cameras", "meshes",
-    "preview", "thumbnail",
+    "preview", "thumbnail", "neutral", "animation", "head_arkit",
 )  # fmt: skip
 """Everything a job can hand out; `manifest` is always made."""
 

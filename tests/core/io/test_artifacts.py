@@ -143,8 +143,8 @@ def test_progress_is_told_once_a_frame_and_never_goes_back(tmp_path):
     assert [report.frames_done for report in meshing] == [0, 1, 2, 3, 4]
     assert reports[: len(meshing)] == meshing
     assert [(report.stage, report.step, report.total) for report in reports[len(meshing) :]] == [
-        (Stage.EXPORTING, 1, 2),
-        (Stage.EXPORTING, 2, 2),
+        (Stage.EXPORTING, 5, 6),
+        (Stage.EXPORTING, 6, 6),
     ]
 
 

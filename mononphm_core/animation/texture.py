@@ -1,0 +1,76 @@
+"""The albedo of a head as one picture: the colour field asked where each texel lies on the surface."""
+
+import functools
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from scipy.ndimage import distance_transform_edt
+
+from mononphm_core.animation.topology import LEFT_EYE, RIGHT_EYE, Topology
+from mononphm_core.meshing.colours import to_bytes
+from mononphm_core.meshing.raster import Raster, rasterise
+from mononphm_core.types import ColourField, Intrinsics, SdfField
+
+ASKED_WIDTH, ASKED_HEIGHT = 512, 384
+"""Texels at which the field is asked: it knows no finer detail."""
+WIDTH, HEIGHT = 1024, 1024
+"""Powers of two: every reader can make smaller copies of it."""
+OPEN_EYE = 0.0016
+"""Head units (0.4 mm): an eyeball's texel nearer to the zero set than this is not behind a lid."""
+
+
+def bake(
+    topology: Topology,
+    vertices: Float[np.ndarray, "vertices 3"],
+    colour: ColourField,
+    distance: SdfField,
+    chunk: int = 8192,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The picture, its first row at v = 1. `vertices` in the frame of the two fields. No gradient.
+
+    Texels that no triangle covers take the colour of the nearest that one does: nothing bleeds in at the seams. So do
+    the parts of the eyeballs that lids cover: the field has the lid's colour there.
+    """
+    raster = _texels(topology, ASKED_WIDTH, ASKED_HEIGHT)
+    seen = raster.covered
+    where = raster.interpolate(vertices[topology.corner_vertex], topology.corner_faces)[seen].astype(np.float32)
+    points = torch.from_numpy(where)
+    part = topology.part[topology.faces[raster.face_index[seen], 0]]
+    known = np.ones(len(where), bool)
+    ball = np.isin(part, (LEFT_EYE, RIGHT_EYE))
+    with torch.no_grad():
+        known[ball] = np.abs(distance(points[torch.from_numpy(ball)]).cpu().numpy()) < OPEN_EYE
+        asked = points[torch.from_numpy(known)]
+        parts = [colour(asked[k : k + chunk]).float().cpu().numpy() for k in range(0, len(asked), chunk)]
+    full = np.zeros((len(where), 3), np.float32)
+    full[known] = np.nan_to_num(np.concatenate(parts))
+    picture, have = np.zeros((*seen.shape, 3), np.float32), np.zeros(seen.shape, bool)
+    picture[seen], have[seen] = full, known
+    eyes = np.zeros(seen.shape, bool)
+    eyes[seen] = ball
+    picture = _outwards(picture, have & eyes, within=eyes)
+    large = cv2.resize(_outwards(picture, seen), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    return to_bytes(large)
+
+
+def _outwards(
+    values: Float[np.ndarray, "height width 3"],
+    have: Bool[np.ndarray, "height width"],
+    within: Bool[np.ndarray, "height width"] | None = None,
+) -> Float[np.ndarray, "height width 3"]:
+    """Where there is no value, that of the nearest texel that has one; only `within`, if that is given."""
+    if not have.any():
+        return values
+    _, (row, column) = distance_transform_edt(~have, return_indices=True)
+    filled = values[row, column]
+    return filled if within is None else np.where(within[..., None], filled, values)
+
+
+@functools.lru_cache(maxsize=2)
+def _texels(topology: Topology, width: int, height: int) -> Raster:
+    """Which triangle covers which texel: the texture plane as a picture seen from 1 away."""
+    u, v = topology.corner_uv.T.astype(np.float64)
+    plane = np.stack([u * width, (1.0 - v) * height, np.ones_like(u)], 1)
+    return rasterise(plane, topology.corner_faces, Intrinsics(1.0, 1.0, 0.0, 0.0, width, height))

@@ -1,0 +1,149 @@
+"""Animated heads as files: a two-frame head whose shapes are known, by arithmetic, by trimesh and by Khronos."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from players import khronos_issues, played
+from scipy.spatial.transform import Rotation
+
+from mononphm_core.io.gltf import parts, rows_of
+from mononphm_core.io.head_files import animated_glb, camera_in_gltf, neutral_glb
+from mononphm_core.meshing.place import to_world_mm
+from mononphm_core.types import (
+    CameraSource,
+    FrameFit,
+    HeadMesh,
+    HeadPose,
+    IdentityCode,
+    Intrinsics,
+    MorphHead,
+    Stage,
+    StopReason,
+    TrackedSequence,
+)
+
+TURNS = Rotation.from_euler("xyz", [[170, 5, -3], [185, -12, 8]], degrees=True).as_matrix()
+
+
+@pytest.fixture
+def sequence() -> TrackedSequence:
+    """Two frames of a moving head, not evenly spaced in time."""
+    fit = FrameFit(1.0, 0.9, 0.05, True)
+    return TrackedSequence(
+        identity=IdentityCode(torch.zeros(4), torch.zeros(2)),
+        z_exp=torch.zeros(2, 3),
+        poses=HeadPose(
+            torch.tensor(TURNS, dtype=torch.float32),
+            torch.tensor([[0.1, 0.0, 2.0], [0.0, -0.2, 2.5]]),
+            torch.tensor(1.25),
+        ),
+        light=torch.zeros(9, 3),
+        intrinsics=Intrinsics(900.0, 910.0, 330.0, 235.0, 640, 480),
+        camera_source=CameraSource.GIVEN,
+        focal_uncertainty=0.0,
+        frame_index=(3, 8),
+        timestamp_s=(0.1, 0.35),
+        fits=(fit, fit),
+        stop=StopReason.CONVERGED,
+        stage=Stage.STAGE2,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def head() -> MorphHead:
+    """A ball of a head's size with two shapes: everything to the left, one vertex up."""
+    ball = trimesh.creation.icosphere(subdivisions=2, radius=0.4)
+    count = len(ball.vertices)
+    shapes = np.zeros((2, count, 3), np.float32)
+    shapes[0, :, 0] = 0.02
+    shapes[1, 7, 1] = 0.04
+    return MorphHead(
+        vertices=np.asarray(ball.vertices, np.float32),
+        normals=np.asarray(ball.vertices, np.float32) / 0.4,
+        faces=np.asarray(ball.faces, np.int64),
+        uv=np.random.default_rng(0).random((count, 2)).astype(np.float32),
+        texture=np.full((16, 16, 3), (200, 150, 120), np.uint8),
+        names=("left", "up"),
+        shapes=shapes,
+        shape_normals=np.zeros_like(shapes),
+        weights=np.array([[0.0, 1.0], [1.0, 0.25]], np.float32),
+        largest_error_mm=0.125,
+    )
+
+
+def still_camera(frames: int = 2) -> np.ndarray:
+    return np.broadcast_to(np.eye(4), (frames, 4, 4))
+
+
+@pytest.mark.parametrize("frame", [0, 1])
+def test_a_player_shows_what_the_meshes_of_the_frame_are(head, sequence, frame):
+    """Shapes, weights and the node's motion together are the per-frame mesh, in metres and with y up."""
+    data = animated_glb(head, sequence, still_camera())
+    posed = head.vertices + np.tensordot(head.weights[frame], head.shapes, 1)
+    world_mm = to_world_mm(HeadMesh(posed, head.faces), sequence.poses, frame).vertices
+    np.testing.assert_allclose(played(data, frame), world_mm * [1, -1, -1] / 1000, atol=1e-6)  # float32 metres
+
+
+def test_key_frames_are_the_input_s_own_times_and_start_where_the_clip_starts(head, sequence):
+    """Never index / fps: a player in step with the film shows the right frame."""
+    data = animated_glb(head, sequence, still_camera())
+    animation = parts(data)[0]["animations"][0]
+    times = rows_of(data, animation["samplers"][0]["input"])[:, 0]
+    np.testing.assert_allclose(times, sequence.timestamp_s, atol=1e-7)
+    assert animation["extras"]["frame_index"] == [3, 8]
+
+
+def test_the_camera_sees_what_the_picture_shows(head, sequence):
+    """yfov and aspect ratio from K (the principal point apart, which glTF cannot say); at rest where w2c is."""
+    document, _ = parts(animated_glb(head, sequence, still_camera()))
+    lens = document["cameras"][0]["perspective"]
+    assert np.tan(lens["yfov"] / 2) == pytest.approx(240 / 910)
+    assert lens["aspectRatio"] == pytest.approx((640 / 900) / (480 / 910))
+    assert document["cameras"][0]["extras"]["cx"] == 330.0
+    node = document["nodes"][1]
+    assert node["translation"] == [0.0, 0.0, 0.0] and np.abs(node["rotation"]) == pytest.approx([0, 0, 0, 1])
+
+
+def test_a_moving_camera_becomes_a_track(head, sequence):
+    """w2c of a camera that stepped 100 mm to its right: the node moves 0.1 m along x, and nothing turns."""
+    w2c = np.stack([np.eye(4), np.eye(4)])
+    w2c[1, 0, 3] = -100.0
+    rotation, translation = camera_in_gltf(w2c)
+    np.testing.assert_allclose(translation, [[0, 0, 0], [0.1, 0, 0]], atol=1e-12)
+    np.testing.assert_allclose(np.abs(rotation), [[0, 0, 0, 1]] * 2, atol=1e-12)
+    channels = parts(animated_glb(head, sequence, w2c))[0]["animations"][0]["channels"]
+    assert [c["target"]["path"] for c in channels if c["target"]["node"] == 1] == ["rotation", "translation"]
+
+
+def test_trimesh_opens_them_with_size_texture_and_triangles(head, sequence, tmp_path):
+    """An ordinary reader that knows nothing of us."""
+    for name, data in (("neutral", neutral_glb(head)), ("animation", animated_glb(head, sequence, still_camera()))):
+        path = tmp_path / f"{name}.glb"
+        path.write_bytes(data)
+        scene = trimesh.load_scene(path)
+        (mesh,) = scene.geometry.values()
+        assert (len(mesh.vertices), len(mesh.faces)) == (len(head.vertices), len(head.faces))
+        assert mesh.visual.uv.shape == (len(head.vertices), 2)
+        size = np.ptp(scene.bounds, axis=0)
+        np.testing.assert_allclose(size, 0.2 if name == "neutral" else 0.2 / 1.25, rtol=0.02)  # icosphere, turned
+
+
+def test_a_head_that_never_moves_its_face_has_no_shapes(head, sequence):
+    """Without shapes there are no targets, no weights and no track for them."""
+    bare = replace(
+        head, names=(), shapes=head.shapes[:0], shape_normals=head.shapes[:0], weights=np.zeros((2, 0), np.float32)
+    )
+    document, _ = parts(animated_glb(bare, sequence, still_camera()))
+    assert "targets" not in document["meshes"][0]["primitives"][0]
+    assert [c["target"]["path"] for c in document["animations"][0]["channels"]] == ["rotation", "translation"]
+
+
+def test_the_khronos_validator_finds_nothing(head, sequence, tmp_path):
+    """The format's own judge: no error, no warning, not even a hint."""
+    for name, data in (("neutral", neutral_glb(head)), ("animation", animated_glb(head, sequence, still_camera()))):
+        (tmp_path / f"{name}.glb").write_bytes(data)
+        issues = khronos_issues(tmp_path / f"{name}.glb")
+        assert issues["messages"] == []
