@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib import metadata
 from typing import Any
 
@@ -24,6 +24,7 @@ from service.schemas import FromUpload
 from service.settings import ServiceSettings
 from service.threads import in_file_thread
 from service.uploads import OVERHEAD_BYTES
+from service.webhooks import Sender
 from worker import ledger
 from worker.ledger import Ledger, LedgerError
 from worker.ledger.broker import configured_broker
@@ -56,13 +57,18 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         log.info("hints go by %s", hints.said)
         if settings.keys_required and not any(key.revoked_at is None for key in keys.list()):
             log.warning("every request needs an API key and there is none: make one with `mononphm keys create NAME`")
-        janitor = asyncio.create_task(_clean_staging(jobs))
+        sender = Sender(ledger.Outbox(book), allow_private=settings.webhook_allow_private)
+        chores = [
+            asyncio.create_task(_clean_staging(jobs)),
+            asyncio.create_task(sender.run(settings.webhook_poll_s)),
+        ]
         try:
             yield
         finally:
-            janitor.cancel()
-            with suppress(asyncio.CancelledError):
-                await janitor
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
+            await sender.close()
             await in_file_thread(hints.close)
             book.close()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from pydantic import ValidationError
 
+from service.addresses import NotPublic, target_of
 from service.hints import Hints
 from service.problems import Problem, field_errors, from_first_look, retry_after
 from service.settings import ServiceSettings
@@ -64,7 +65,7 @@ class Jobs:
 
     def open(self, upload: Upload, idempotency_key: str | None, owner: str) -> Opened:
         """Make the upload durable and commit the job. Raises Problem and LedgerError; then nothing is left behind."""
-        options = parse_options(upload.options_json)
+        options = parse_options(upload.options_json, self.settings.webhook_allow_private)
         facts = self._look(upload)
         storage = self.book.storage
         return self._open(
@@ -73,7 +74,7 @@ class Jobs:
 
     def open_resumable(self, upload_id: str, options_json: bytes, idempotency_key: str | None, owner: str) -> Opened:
         """The same for a resumable upload that is complete. Its bytes become the job's; it is spent."""
-        options = parse_options(options_json)
+        options = parse_options(options_json, self.settings.webhook_allow_private)
         found = self.resumable.get(upload_id, owner)
         filename = clean_filename(metadata_of(found.metadata).get("filename"))
         if found.job_id is not None:
@@ -182,7 +183,7 @@ class Jobs:
         return sum(times) / len(times) if times else TYPICAL_JOB_S
 
 
-def parse_options(raw: bytes) -> ledger.ReconstructionOptions:
+def parse_options(raw: bytes, allow_private_webhooks: bool = False) -> ledger.ReconstructionOptions:
     """The options of a request. Raises the 422 that names each key that is wrong."""
     try:
         options = ledger.ReconstructionOptions.model_validate_json(raw or b"{}")
@@ -191,10 +192,17 @@ def parse_options(raw: bytes) -> ledger.ReconstructionOptions:
         said = "; ".join(f"{item['where']}: {item['message']}" for item in found[:3])
         raise Problem("invalid_options", f"{said}. Correct the options and submit again.", errors=found) from error
     if options.webhook_url is not None:
-        where = {"where": "options.webhook_url", "message": "webhooks are not available here"}
+        _require_public(options.webhook_url, allow_private_webhooks)
+    return options
+
+
+def _require_public(url: str, allow_private: bool) -> None:
+    """Raise the 422 of a webhook that could not be told anything. Its name is looked up when it is told, not here."""
+    try:
+        target_of(url, allow_private=allow_private)
+    except NotPublic as error:
         raise Problem(
             "invalid_options",
-            "Webhooks are not available in this version. Leave webhook_url out and follow GET …/events.",
-            errors=[where],
-        )
-    return options
+            f"options.webhook_url: {error}. Correct it, or leave it out and follow GET …/events.",
+            errors=[{"where": "options.webhook_url", "message": str(error)}],
+        ) from None

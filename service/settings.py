@@ -62,6 +62,10 @@ class ServiceSettings(BaseSettings):
     """How often a stream looks for new events."""
     worker_fresh_s: float = Field(15.0, gt=0)
     """A worker silent for longer does not count as ready."""
+    webhook_allow_private: bool = False
+    """Send webhooks to private addresses, too: where receivers live in the same closed network."""
+    webhook_poll_s: float = Field(1.0, gt=0)
+    """How often the outbox is looked into."""
     shutdown_s: int = Field(5, ge=0)
     """How long a stopping server lets requests finish."""
     log_level: str = "INFO"

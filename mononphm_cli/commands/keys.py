@@ -22,16 +22,16 @@ def store_options(command: Any) -> Any:
 
 
 @contextmanager
-def opened(data_dir: Path | None, database_url: str | None) -> Iterator[Any]:
-    """The keys of that server."""
+def opened(data_dir: Path | None, database_url: str | None) -> Iterator[tuple[Any, Any]]:
+    """The keys and the outbox of that server."""
     from service.settings import ServiceSettings
-    from worker.ledger import Keys, Ledger
+    from worker.ledger import Keys, Ledger, Outbox
 
     given = {"data_dir": data_dir, "database_url": database_url}
     settings = ServiceSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     book = Ledger(settings.database_url, settings.data_dir)
     try:
-        yield Keys(book)
+        yield Keys(book), Outbox(book)
     finally:
         book.close()
 
@@ -69,7 +69,7 @@ def create(
 ) -> None:
     """Make a key called NAME and print it. It is shown this once: only its digest is kept."""
     lifetime = None if days is None else timedelta(days=days)
-    with opened(data_dir, database_url) as keys:
+    with opened(data_dir, database_url) as (keys, _):
         key, text = keys.create(name, scopes, owner, lifetime)
     if as_json:
         click.echo(json.dumps({**facts(key), "key": text}, indent=2))
@@ -83,7 +83,7 @@ def create(
 @json_option
 def list_keys(data_dir: Path | None, database_url: str | None, as_json: bool) -> None:
     """All keys, oldest first; never their secrets."""
-    with opened(data_dir, database_url) as keys:
+    with opened(data_dir, database_url) as (keys, _):
         found = [facts(key) for key in keys.list()]
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -102,12 +102,22 @@ def list_keys(data_dir: Path | None, database_url: str | None, as_json: bool) ->
 @store_options
 def revoke(key_id: str, data_dir: Path | None, database_url: str | None) -> None:
     """End the key with this id, at once. The jobs that it opened stay."""
-    with opened(data_dir, database_url) as keys:
+    with opened(data_dir, database_url) as (keys, _):
         try:
             keys.revoke(key_id.partition(".")[0])
         except KeyError:
             raise click.UsageError(f"there is no key {key_id}; `mononphm keys list` shows those there are.") from None
     click.echo(f"{key_id.partition('.')[0]}  revoked")
+
+
+@command.command("webhook-secret")
+@click.option("--owner", default="", help="Whose webhooks; left out: those of jobs made without keys.")
+@click.option("--rotate", is_flag=True, help="Make a new one; the old one signs beside it for a day.")
+@store_options
+def webhook_secret(owner: str, rotate: bool, data_dir: Path | None, database_url: str | None) -> None:
+    """Print the secret that signs an owner's webhooks, for whoever receives them (Standard Webhooks)."""
+    with opened(data_dir, database_url) as (_, outbox):
+        click.echo(outbox.rotate_secret(owner) if rotate else outbox.secrets_of(owner)[0])
 
 
 def facts(key: Any) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def settings(tmp_path: Path, migrated: Path) -> ServiceSettings:
         free_space_reserve_bytes=0,
         event_poll_s=0.02,
         max_queued=50,
+        webhook_poll_s=3600,  # tests send by themselves
     )
 
 

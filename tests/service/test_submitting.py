@@ -229,7 +229,7 @@ BAD_OPTIONS = {
     "no object": (b"[1]", "options"),
     "not a number": (b'{"start_s": NaN}', "options.start_s"),
     "together": (b'{"fps": 5, "stride": 2}', "options"),
-    "webhook": (b'{"webhook_url": "https://example.org/x"}', "options.webhook_url"),
+    "webhook": (b'{"webhook_url": "https://printer.local/x"}', "options.webhook_url"),
 }
 
 

@@ -22,6 +22,7 @@ from worker.ledger.lease import Lease
 from worker.ledger.ledger import RECONSTRUCT, Ledger, request_digest
 from worker.ledger.options import ReconstructionOptions
 from worker.ledger.order import Order
+from worker.ledger.outbox import Backlog, Message, Outbox
 from worker.ledger.records import Artifact, Counts, Deletion, Event, InputFacts, Job, Page, WorkerSeen
 from worker.ledger.states import ACTIVE, TERMINAL, TRANSITIONS, State
 from worker.ledger.storage import LocalStorage, Removed, Storage, sha256_of
@@ -34,6 +35,7 @@ __all__ = [
     "TERMINAL",
     "TRANSITIONS",
     "Artifact",
+    "Backlog",
     "Cancelled",
     "Counts",
     "Deletion",
@@ -53,7 +55,9 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "LocalStorage",
+    "Message",
     "Order",
+    "Outbox",
     "Page",
     "ReconstructionOptions",
     "Removed",

@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from worker.ledger import database, schema
+from worker.ledger import database, outbox, schema
 from worker.ledger.broker import QUEUE
 from worker.ledger.errors import IdempotencyConflict, IllegalTransition, InvalidCursor, JobDeleted, JobNotFound
 from worker.ledger.failure import Failure, worker_lost
@@ -297,7 +297,7 @@ class Ledger:
 
     def _entomb(self, tx: sa.Connection, job: Job) -> None:
         now = self.now(tx)
-        for table in (schema.events, schema.artifacts, schema.job_labels, schema.attempts):
+        for table in (schema.events, schema.artifacts, schema.job_labels, schema.attempts, schema.outbox):
             tx.execute(table.delete().where(table.c.job_id == job.id))
         tx.execute(schema.uploads.delete().where(schema.uploads.c.job_id == job.id))
         empty: dict[str, Any] = {
@@ -504,6 +504,7 @@ class Ledger:
         if new in TERMINAL:
             now = self.now(tx)
             kept = tx.execute(sa.select(table.c.retention_s).where(table.c.id == job.id)).scalar_one()
+            outbox.announce(tx, job, new, values.get("error"), now)
             values |= {"finished_at": now, "expires_at": now + timedelta(seconds=kept)}
         unchanged = (table.c.id == job.id, table.c.fence == job.fence, table.c.state == job.state.value)
         moved = tx.execute(table.update().where(*unchanged).values(state=new.value, **values)).rowcount

@@ -169,3 +169,28 @@ uploads = sa.Table(
     sa.Index("ix_uploads_owner", "owner"),
     sa.Index("ix_uploads_expires_at", "expires_at"),
 )
+
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("owner", sa.String(64), nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("next_at", UtcDateTime),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("outcome", sa.String(16)),
+    sa.Column("last_error", sa.String(255)),
+    sa.Index("ix_outbox_next_at", "next_at"),
+)
+
+webhook_secrets = sa.Table(
+    "webhook_secrets",
+    metadata,
+    sa.Column("owner", sa.String(64), primary_key=True),
+    sa.Column("secret", sa.String(128), nullable=False),
+    sa.Column("previous", sa.String(128)),
+    sa.Column("changed_at", UtcDateTime, nullable=False),
+)
