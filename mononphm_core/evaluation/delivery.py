@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float
@@ -83,7 +84,7 @@ def _poses(path: Path) -> dict[int, Float[np.ndarray, "4 4"]]:
         poses = np.tile(np.eye(4), (len(index), 1, 1))
         poses[:, :3, :3], poses[:, :3, 3] = rotation, shift
         return dict(zip(index.tolist(), poses, strict=True))
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, BadZipFile) as error:
         raise InputError(f"{path.name} is not as the contract says: {error}") from error
 
 

@@ -20,6 +20,7 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
@@ -169,7 +170,7 @@ def _arrays(path: Path, wanted: dict[str, int]) -> dict[str, Shaped[np.ndarray, 
     try:
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in wanted if name in file.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, BadZipFile) as error:
         raise InputError(f"{path.name} is no readable npz: {error}") from error
     for name, axes in wanted.items():
         if name not in found or found[name].ndim != axes:
