@@ -50,5 +50,5 @@ def test_the_table_of_commands_and_the_modules_agree():
 
 def test_the_promised_commands_are_there():
     """The contract's table, as far as this version goes."""
-    promised = {"reconstruct", "up", "api", "worker", "submit", "jobs", "models", "train", "doctor", "demo"}
+    promised = {"reconstruct", "up", "api", "worker", "submit", "jobs", "models", "train", "doctor", "demo", "transfer"}
     assert promised <= set(main.cli.list_commands(CONTEXT))
