@@ -7,31 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from service.schemas import ModelInfo
+from worker.ledger.places import Places
 
 log = logging.getLogger(__name__)
 
 CARD = "card.json"
 
 
-def models_folder() -> Path | None:
-    """Where the models that come with the program lie; None if it was installed without."""
+def models_folders() -> list[Path]:
+    """Where models lie: those that came with the program (if it was installed with them), then the user's."""
     found = importlib.util.find_spec("mononphm_core")
     places = list(found.submodule_search_locations or ()) if found else []
-    return Path(places[0]) / "assets" / "models" if places else None
+    return [*(Path(place) / "assets" / "models" for place in places[:1]), Places().models_dir]
 
 
-def installed_models(folder: Path | None = None) -> list[ModelInfo]:
+def installed_models() -> list[ModelInfo]:
     """Every model with a readable card, by name. A broken card is logged and left out."""
-    folder = folder or models_folder()
-    if folder is None or not folder.is_dir():
-        return []
-    found = []
-    for path in sorted(folder.glob(f"*/{CARD}")):
+    found: dict[str, ModelInfo] = {}
+    for path in (path for folder in models_folders() for path in sorted(folder.glob(f"[!.]*/{CARD}"))):
         try:
-            found.append(model_of(json.loads(path.read_text("utf-8")), path.parent.name))
+            found.setdefault(path.parent.name, model_of(json.loads(path.read_text("utf-8")), path.parent.name))
         except (OSError, ValueError, AttributeError) as error:
             log.warning("the card of model %s is unreadable: %s", path.parent.name, error)
-    return found
+    return list(found.values())
 
 
 def model_of(card: dict[str, Any], folder_name: str) -> ModelInfo:

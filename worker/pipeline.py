@@ -38,6 +38,7 @@ from mononphm_core.tracking import stage1, stage2
 from mononphm_core.tracking.config import TrackingConfig
 from mononphm_core.tracking.quality import tracking_config
 from mononphm_core.types import ColourField, Frame, HeadMesh, ObservedClip, OnStep, TrackedSequence
+from worker import models
 from worker.ledger.options import FovCamera, ReconstructionOptions
 from worker.ledger.order import Order
 
@@ -55,7 +56,7 @@ NECK_CUT = -0.46
 
 def prepare() -> dict[str, Any]:
     """Load the default model before the first job and say which it is."""
-    card = registry.find_model()
+    card = models.find()
     registry.warm_model(card, "cpu")
     return facts(card)
 
@@ -63,7 +64,7 @@ def prepare() -> dict[str, Any]:
 def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
     """Reconstruct `order.input_path` into `workspace`; returns the manifest. Errors: mononphm_core.errors."""
     options = order.options
-    card = registry.find_model(options.model)
+    card = models.find(options.model)
     model = registry.warm_model(card, order.device)
     config, tracking = config_of(options, smaller=order.previous_failure == "out_of_memory")
     timed = Stopwatch()

@@ -151,8 +151,9 @@ def check_models() -> Finding:
     """At least one head prior whose bytes are the registered ones."""
     from mononphm_core.errors import ChecksumMismatch
     from mononphm_core.io import registry
+    from worker import models
 
-    cards = registry.list_models()
+    cards = models.installed()
     if not cards:
         return Finding("models", FAIL, "no model is installed", "Train one with `mononphm train`, or add one.")
     altered = []
@@ -164,7 +165,12 @@ def check_models() -> Finding:
     names = ", ".join(f"{card.name} {card.version}" for card in cards)
     if altered:
         state = FAIL if len(altered) == len(cards) else WARN
-        return Finding("models", state, f"altered: {', '.join(altered)}", "Restore the weight files: git checkout.")
+        return Finding(
+            "models",
+            state,
+            f"altered: {', '.join(altered)}",
+            "Restore the weight files (git checkout), or add the model again.",
+        )
     return Finding("models", OK, f"{names}, checksums as registered")
 
 

@@ -1,4 +1,7 @@
-"""Which head models this machine has: a folder a model, each with `card.json` and `model.safetensors`."""
+"""Which head models this machine has: a folder a model, each with `card.json` and `model.safetensors`.
+
+Some come with the program (`BUNDLED`); the edge names further folders, such as that which `mononphm models add` fills.
+"""
 
 import functools
 import json
@@ -11,6 +14,7 @@ from mononphm_core.io.manifest import sha256_of_file
 from mononphm_core.io.weights import load_model
 from mononphm_core.model.head import HeadModel
 
+CARD = "card.json"
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "models"
 DEFAULT_MODEL = "open-small"
 
@@ -30,23 +34,28 @@ class ModelCard:
     d_exp: int
     expression_names: tuple[str, ...] = ()
     """Blendshape names of the entries of z_exp, where the model has such a meaning."""
+    model_type: str | None = None
+    """`nphm` or `global`: a converted checkpoint of the published code, without a template; None: a prior of ours."""
 
 
-def list_models(folder: Path = BUNDLED) -> list[ModelCard]:
-    """Every registered model, the default first."""
-    cards = [_read(path) for path in sorted(folder.glob("*/card.json"))]
+def list_models(*folders: Path) -> list[ModelCard]:
+    """Every registered model, the default first. Without `folders` those that come with the program."""
+    cards = [read_card(path) for folder in folders or (BUNDLED,) for path in sorted(folder.glob(f"[!.]*/{CARD}"))]
     return sorted(cards, key=lambda card: (card.name != DEFAULT_MODEL, card.name))
 
 
-def find_model(name: str | None = None, folder: Path = BUNDLED) -> ModelCard:
-    """The card of a model by name, the default's without one; WeightsNotFound names what there is."""
+def find_model(name: str | None = None, *folders: Path) -> ModelCard:
+    """The card of a model by name, the default's without one; WeightsNotFound names what there is.
+
+    A broken card of another model is no obstacle.
+    """
     wanted = name or DEFAULT_MODEL
-    cards = list_models(folder)
-    for card in cards:
-        if card.name == wanted:
-            return card
-    have = ", ".join(card.name for card in cards) or "none"
-    raise WeightsNotFound(f"no model is named {wanted!r}; installed: {have}")
+    names = []
+    for path in (path for folder in folders or (BUNDLED,) for path in sorted(folder.glob(f"[!.]*/{CARD}"))):
+        if path.parent.name == wanted:
+            return read_card(path)
+        names.append(path.parent.name)
+    raise WeightsNotFound(f"no model is named {wanted!r}; installed: {', '.join(names) or 'none'}")
 
 
 def verify(card: ModelCard) -> None:
@@ -66,7 +75,8 @@ def warm_model(card: ModelCard, device: str) -> HeadModel:
     return load_model(card.path, card.sha256).to(device)
 
 
-def _read(path: Path) -> ModelCard:
+def read_card(path: Path) -> ModelCard:
+    """One `card.json`; AssetError names the model whose card is broken."""
     try:
         card: dict[str, Any] = json.loads(path.read_text("utf-8"))
         sizes = card["latent_sizes"]
@@ -80,6 +90,7 @@ def _read(path: Path) -> ModelCard:
             d_app=sizes["z_app"],
             d_exp=sizes["z_exp"],
             expression_names=tuple(card.get("expression_names", ())),
+            model_type=(card.get("published") or {}).get("model_type"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AssetError(f"the card of model {path.parent.name} is unreadable: {error!r}") from error

@@ -41,7 +41,7 @@ def test_a_library_that_breaks_is_a_finding_and_not_the_end():
 
 def test_a_missing_model_means_that_the_main_job_cannot_run(quick, mononphm, monkeypatch):
     """Exit code 1, and the name of what is missing, in both forms of the report."""
-    monkeypatch.setattr("mononphm_core.io.registry.list_models", list)
+    monkeypatch.setattr("worker.models.installed", list)
     ran = mononphm("doctor")
     assert ran.code == 1
     assert "cannot run here: models" in ran.out

@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 import torch
+import yaml
 
-from mononphm_core.model.config import DeformationConfig, IdentityConfig, ModelConfig
+from mononphm_core.model.config import DeformationConfig, GlobalIdentityConfig, IdentityConfig, ModelConfig
 from mononphm_core.model.head import HeadModel
 from mononphm_core.model.published import entries, head_model, model_config
 
@@ -56,6 +57,45 @@ def configuration(size: Size) -> dict:
             },
         }
     }  # fmt: skip
+
+
+def document_of(config: ModelConfig) -> dict:
+    """The `configs.yaml` of any published configuration."""
+    ex = config.deformation
+    modes = {"compressed": "compress", "global": "glob_only", "none": "expr_only"}
+    deformation = {
+        "hidden_dim": ex.hidden, "lat_dim_ex": ex.d_expression, "lat_dim_id": ex.d_identity or 16,
+        "mode": modes[ex.identity], "nhyper": ex.ambient, "nlayers": ex.layers,
+    }  # fmt: skip
+    c = config.identity
+    if isinstance(c, GlobalIdentityConfig):
+        identity = {
+            "lat_dim": c.d_geo, "lat_dim_app": c.d_app, "hidden_dim": c.hidden, "nlayers": c.layers_geo,
+            "nlayers_color": c.layers_app, "nfreq_bands_geo": 0, "nfreq_bands_color": 0, "nloc": c.anchors,
+        }  # fmt: skip
+    else:
+        identity = {
+            "gnn": {
+                "hidden_dim_app": c.hidden_app, "hidden_dim_geo": c.hidden_geo, "nlayers_app": c.layers_app,
+                "nlayers_geo": c.layers_geo,
+            },
+            "lat_dim_glob": c.d_global, "lat_dim_loc_app": c.d_local_app, "lat_dim_loc_geo": c.d_local_geo,
+            "nloc": c.anchors, "nneigh": c.neighbours, "nsymm_pairs": c.symmetric_pairs, "blend_std": c.blend_std,
+        }  # fmt: skip
+    return {"decoder": {"decoder_nloc": c.anchors, "ex": deformation, "id": identity}}
+
+
+def write_experiment(
+    folder: Path, document: dict, decoders: dict, mean_anchors: torch.Tensor, ckpt: int = 2500, **more: object
+) -> Path:
+    """A published experiment folder, with what else such a checkpoint holds; `more` replaces top-level entries."""
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (folder / "configs.yaml").write_text(yaml.safe_dump(document))
+    optimiser = {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": np.float64(5e-4), "params": [0]}]}
+    saved = {"epoch": ckpt, **decoders, "optimizer": optimiser, "optimizer_lat": (optimiser,), **more}
+    torch.save(saved, folder / "checkpoints" / f"checkpoint_epoch_{ckpt}.tar")
+    np.save(folder / f"anchors_{len(mean_anchors)}.npy", mean_anchors.double().numpy())
+    return folder
 
 
 def anchors() -> torch.Tensor:

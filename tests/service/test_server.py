@@ -105,7 +105,7 @@ async def test_models_are_read_from_their_cards(api, tmp_path, monkeypatch):
     for name, text in {"tiny": json.dumps(card), "broken": "{", "odd": "[]"}.items():
         (tmp_path / "models" / name).mkdir(parents=True)
         (tmp_path / "models" / name / "card.json").write_text(text)
-    monkeypatch.setattr(registry, "models_folder", lambda: tmp_path / "models")
+    monkeypatch.setattr(registry, "models_folders", lambda: [tmp_path / "models"])
     (shown,) = (await api.get("/models")).json()["items"]
     assert (shown["name"], shown["version"], shown["licence"]) == ("tiny", "2", "CC0-1.0")
     assert shown["latent_sizes"] == {"z_geo": 8, "z_app": 4, "z_exp": 53}
