@@ -29,7 +29,7 @@ from mononphm_core.tracking.config import LandmarkFitConfig
 from mononphm_core.tracking.joint_problem import JointProblem
 from mononphm_core.tracking.result import freeze
 from mononphm_core.tracking.variables import Variables
-from mononphm_core.types import FrameFit, Stage, StopReason
+from mononphm_core.types import FrameFit, Stage
 from worker import pipeline
 from worker.ledger.options import ReconstructionOptions
 from worker.ledger.order import Order
@@ -123,7 +123,7 @@ def mean_head(order: Order, out: Path) -> None:
     fit = landmark_fit.LandmarkFit(np.zeros(card.d_geo), z_exp, rotation, translation, 1.0, 0.0, np.zeros(frames))
     v = Variables.start(fit, model.template)
     fits = (FrameFit(0.0, 0.0, 0.0, True),) * frames
-    tracked = freeze(v, seen, fit, fits, Stage.STAGE1, StopReason.CONVERGED, {})
+    tracked = freeze(v, seen, fit, fits, Stage.STAGE1, {})
     with torch.no_grad():
         reconstruction = Reconstruction(
             sequence=tracked,

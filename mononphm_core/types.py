@@ -256,6 +256,20 @@ class FrameFit:
 
 
 @dataclass(frozen=True)
+class Uncertainty:
+    """Standard deviations of a tracked sequence, from the last normal equations: what landmarks, outlines, texture and
+    priors leave open, if they err as assumed. Systematic errors of the detector come on top."""
+
+    identity: Float[Tensor, "directions"]
+    """Of the identity's directions, which have variance 1 a priori."""
+    turn_deg: Float[Tensor, "frames 3"]
+    """About the camera's axes."""
+    shift: Float[Tensor, "frames 3"]
+    """Camera frame, head units; z is the distance."""
+    z_exp: Float[Tensor, "frames d_exp"]
+
+
+@dataclass(frozen=True)
 class TrackedSequence:
     """One person through one clip: what stage 1 hands to stage 2 and stage 2 to meshing."""
 
@@ -276,6 +290,9 @@ class TrackedSequence:
     """The stage that made it."""
     history: dict[str, list[float]] = field(default_factory=dict)
     """Loss terms per step, for the manifest and for plots."""
+    uncertainty: Uncertainty | None = None
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Figures of stage 1 and stage 2 on the same measures; `kept` is 1 where stage 2's result was better and kept."""
 
 
 @dataclass(frozen=True)

@@ -352,6 +352,7 @@ def quality(sequence: TrackedSequence) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "frames_accepted": sum(fit.accepted for fit in sequence.fits),
         "frames_tracked": len(sequence.fits),
+        "stages": sequence.stages,
     }
     for name, worst in figures.items():
         values = np.array([getattr(fit, name) for fit in sequence.fits], np.float64)

@@ -7,6 +7,7 @@ small face is measured on its own pixels at full resolution.
 """
 
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from types import TracebackType
@@ -25,6 +26,9 @@ _DETECT_SIDE = 640
 _MESH_SIDE = 384
 _MESH_MARGIN = 2.0
 _MIN_SCORE = 0.5
+_LOOKS = ((1.8, 0.0, 0.0), (2.2, 0.03, 0.0), (2.0, -0.03, 0.03), (2.0, 0.0, -0.03))
+"""Windows of `Finder.steady`: side in faces, shift in sides. Noise of a point on two synthetic clips: 0.48 and 0.72 mm
+from one window, 0.33 and 0.49 mm from the mean of four; of the whole face 0.25 and 0.32, then 0.17 and 0.20."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,22 @@ class Finder:
                 found.append(Face(again, _MIN_SCORE))
         return _distinct(found)
 
+    def steady(self, rgb: UInt8[np.ndarray, "h w 3"], points: Float[np.ndarray, "478 2"]) -> Float[np.ndarray, "478 2"]:
+        """The mean of `points` and of FaceMesh on upright windows around them, each a little moved and scaled.
+
+        FaceMesh answers a shift of its window by half a millimetre with other points: that noise is independent from
+        window to window, and from frame to frame. Windows whose points lie elsewhere are not counted.
+        """
+        found = [points]
+        for margin, right, down in _LOOKS:
+            window, back = upright_window(rgb, points, margin, right, down)
+            for seen in self._mesh_points(window):
+                placed = back(seen * _MESH_SIDE)
+                if Box.around(placed).iou(Box.around(points)) > 0.75:
+                    found.append(placed)
+        mean: Float[np.ndarray, "478 2"] = np.mean(found, axis=0)
+        return mean
+
     def person(self, rgb: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
         """Probability that a pixel belongs to a person; soft at the outline."""
         mask: Any = _run(self._person, rgb).segmentation_mask
@@ -135,6 +155,25 @@ class Finder:
             faces = _run(self._mesh, rgb).multi_face_landmarks or ()
         self._talkative = self._talkative and not faces  # it also talks about the first face it ever sees
         return [np.array([(point.x, point.y) for point in face.landmark], dtype=np.float64) for face in faces]
+
+
+def upright_window(
+    rgb: UInt8[np.ndarray, "h w 3"], points: Float[np.ndarray, "478 2"], margin: float, right: float, down: float
+) -> tuple[UInt8[np.ndarray, "side side 3"], Callable[[Float[np.ndarray, "n 2"]], Float[np.ndarray, "n 2"]]]:
+    """A square of `margin` faces with level eyes, moved by shares of its side; and the way back to the picture."""
+    x, y = points[263] - points[33]
+    box = Box.around(points)
+    side = max(box.width, box.height) * margin
+    centre = np.array(box.centre) + np.array([right, down]) * side
+    turn = np.arctan2(y, x)
+    scale = _MESH_SIDE / side
+    a = scale * np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    shift = _MESH_SIDE / 2 - a @ centre  # pixel centres at .5; OpenCV counts them from 0
+    matrix = np.concatenate([a, (shift + a @ (0.5, 0.5) - 0.5)[:, None]], 1)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    window = np.asarray(cv2.warpAffine(rgb, matrix, (_MESH_SIDE, _MESH_SIDE), flags=how), dtype=np.uint8)
+    inverse = np.linalg.inv(a)
+    return window, lambda placed: (placed - shift) @ inverse.T
 
 
 def cut(rgb: UInt8[np.ndarray, "h w 3"], left: int, top: int, side: int) -> UInt8[np.ndarray, "side side 3"]:

@@ -51,6 +51,7 @@ def follow_person(
     track, warning = choose_track(tracks_of(rows), rule, camera.width, camera.height)
     found = {sighting.at: sighting.face.points for sighting in track.sightings}
     found |= _found_in_gaps(finder, pictures, track.sightings)
+    found = {at: finder.steady(pictures.load(at), points) for at, points in found.items()}
     poses = {at: plausible_pose(points, reference, camera) for at, points in sorted(found.items())}
     faces = [SeenFace(at, found[at], pose) for at, pose in poses.items() if pose is not None]
     return faces, [warning] if warning else []

@@ -8,11 +8,13 @@ MOST_SIGMAS = 3.0
 
 @dataclass(frozen=True)
 class LandmarkFitConfig:
-    """Weights and sizes of the joint landmark fit."""
+    """Weights and sizes of the joint problem. Stage 1 solves it without, stage 2 with the texture terms."""
 
     directions: int = 150
     """Identity directions that are sought."""
     iterations: int = 14
+    stop_share: float = 1e-4
+    """The search stops when a step lowers the cost by less than this share."""
     detector_sigma: float = 0.006
     """Detector noise, share of the face height (measured)."""
     spread_share: float = 0.6
@@ -36,6 +38,16 @@ class LandmarkFitConfig:
     """How fast a head moves, head units after one second."""
     turn_sigma_per_s: float = 0.6
     """How fast a head turns, radians after one second."""
+    turn_jolt_sigma: float = 30.0
+    """White acceleration of a head's turn: radians / s^2 times the root of a second."""
+    shift_jolt_sigma: float = 8.0
+    """The same of its place, head units."""
+    neighbour_s: float = 0.12
+    """Frames further apart than this say nothing of each other's acceleration."""
+    texture_sigma: float = 0.15
+    """Of a point's local contrast between frames."""
+    texture_independent: float = 0.1
+    """Surface points that count: neighbours share what disturbs them."""
     contour_rounds: int = 3
     """How often rim points are chosen anew; 0: landmarks alone."""
     contour_iterations: int = 4
@@ -46,41 +58,20 @@ class LandmarkFitConfig:
     contour_independent: float = 0.08
     """Rim points that count: neighbours share their error."""
 
+    @property
+    def rounds(self) -> int:
+        """How often the problem is solved: without, then with rim points."""
+        return 1 + self.contour_rounds
+
 
 @dataclass(frozen=True)
 class Weights:
-    """What each term is worth: mean squared deviations in standard deviations, or mean absolute differences."""
+    """What each term of the colour search is worth."""
 
     colour: float = 60.0
     """Mean absolute sRGB difference on skin."""
-    mask: float = 40.0
-    """Mean absolute difference of opacity and mask, near the silhouette and on skin."""
-    landmarks: float = 12.0
-    """Mean Huber cost of the dense landmarks."""
-    identity_prior: float = 0.08
-    """Sum of squares of the identity's coordinates, which have unit variance."""
     appearance_prior: float = 0.02
-    expression_prior: float = 0.12
-    """Sum of squared standard deviations (see LandmarkFitConfig.expression_sigma)."""
-    expression_bounds: float = 200.0
-    """Sum of squares outside [0, 1]."""
-    symmetry_prior: float = 0.10
-    smooth_pose: float = 0.0
-    """Mean squared second difference over neighbouring frames, in the units of PoseNoise; stage 2 only."""
-    smooth_expression: float = 0.0
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Step sizes of Adam, per step and unit of each parameter."""
-
-    rotation: float = 3e-3
-    """Radians."""
-    translation: float = 3e-3
-    """Head units."""
-    z_exp: float = 1.5e-2
-    u_geo: float = 3e-2
-    u_app: float = 6e-2
+    """Sum of squares of the complexion's coordinates, which have unit variance."""
 
 
 @dataclass(frozen=True)
@@ -89,47 +80,45 @@ class RaySampling:
 
     surface: int = 120
     """On visible skin."""
-    border: int = 60
-    """Within `border_px` of the head's silhouette, where the mask is sure."""
+    border: int = 0
+    """Within `border_px` of the head's silhouette, where the mask is sure; for figures, colours need none."""
     border_px: float = 12.0
     """Crop pixels."""
     samples: int = 12
     """Intervals along a ray, in a band around the template's surface."""
     coloured: int = 3
     """Intervals of largest weight that are asked for colour."""
-    band: tuple[float, float] = (0.07, 0.035)
-    """Half width of the band at the first and last step, head units."""
-    sharpness: tuple[float, float] = (150.0, 450.0)
-    """Of the signed distance's sigmoid at the first and last step, 1/head unit."""
+    band: float = 0.05
+    """Half width of the band, head units."""
+    sharpness: float = 300.0
+    """Of the signed distance's sigmoid, 1/head unit."""
 
 
 @dataclass(frozen=True)
 class Stage1Config:
-    """Frame by frame: identity, appearance and light on good frames, then expression and pose of every frame."""
+    """Shape, poses and expressions from landmarks and outlines, all frames jointly; then the person's colours."""
 
-    identity_frames: int = 6
-    identity_steps: int = 36
-    frame_steps: int = 14
+    colour_frames: int = 6
+    colour_steps: int = 36
+    colour_rate: float = 6e-2
+    """Step size of Adam, standard deviations of the complexion."""
     batch: int = 4
     """Frames in one evaluation of the field."""
     weights: Weights = field(default_factory=Weights)
-    rates: Rates = field(default_factory=Rates)
     rays: RaySampling = field(default_factory=RaySampling)
     landmark_fit: LandmarkFitConfig = field(default_factory=LandmarkFitConfig)
 
 
 @dataclass(frozen=True)
 class Stage2Config:
-    """All frames together: one identity, one light, poses and expressions that move smoothly."""
+    """The same problem once more, with the clip's own texture in it."""
 
-    passes: float = 10.0
-    """How often each frame is visited."""
-    batch: int = 4
-    weights: Weights = field(default_factory=lambda: Weights(smooth_pose=1.0, smooth_expression=1.0))
-    rates: Rates = field(
-        default_factory=lambda: Rates(rotation=1.5e-3, translation=1.5e-3, z_exp=8e-3, u_geo=1.5e-2, u_app=2e-2)
-    )
-    rays: RaySampling = field(default_factory=lambda: RaySampling(band=(0.035, 0.025), sharpness=(300.0, 600.0)))
+    blurs_px: tuple[float, ...] = (1.5, 0.7)
+    """One round each, the picture seen through a Gaussian of so many crop pixels."""
+    iterations: int = 5
+    """Most Gauss-Newton steps of a round."""
+    worse: float = 1.25
+    """The landmark error may become so much larger; more means that the texture has led astray."""
 
 
 @dataclass(frozen=True)

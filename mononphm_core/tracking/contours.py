@@ -13,10 +13,13 @@ from jaxtyping import Float, Int
 from scipy.ndimage import map_coordinates
 
 from mononphm_core.meshing.raster import rasterise
+from mononphm_core.tracking.pinhole import projected
+from mononphm_core.tracking.template_points import Points
+from mononphm_core.tracking.texture import facing
 from mononphm_core.types import Crop, Intrinsics, Observation
 
-RIM_PX = 2.0
-"""Template points this near to the silhouette are its rim (pixels of the drawn silhouette)."""
+RIM_PX = 1.2
+"""Points this near to the drawn silhouette's border lie on it, not on a contour inside it (pixels of that drawing)."""
 REACH = 0.09
 """How far a rim point may be from its border, share of the crop."""
 SKIN_DEPTH = 0.016
@@ -62,34 +65,68 @@ class Outline:
         return map_coordinates(image, [y, x], order=1, mode="nearest")
 
 
+@dataclass(frozen=True)
+class Rim:
+    """Points between two neighbours of the template's surface, where it turns away from the camera."""
+
+    ends: Int[np.ndarray, "chosen 2"]
+    share: Float[np.ndarray, "chosen"]
+    """Of the second end."""
+
+    @staticmethod
+    def none() -> "Rim":
+        """No points."""
+        return Rim(np.zeros((0, 2), int), np.zeros(0))
+
+    def of(self, points: Points) -> Points:
+        """These points as linear functions of the codes."""
+        one, two = points.some(self.ends[:, 0]), points.some(self.ends[:, 1])
+        a, b = (1 - self.share)[:, None], self.share[:, None]
+        return Points(
+            a * one.mean + b * two.mean,
+            a[..., None] * one.identity + b[..., None] * two.identity,
+            a[..., None] * one.expression + b[..., None] * two.expression,
+        )
+
+
 def rim(
     camera: Float[np.ndarray, "points 3"],
     faces: Int[np.ndarray, "faces 3"],
     k: Float[np.ndarray, "4"],
     outline: Outline,
     most: int,
-) -> Int[np.ndarray, "chosen"]:
-    """Template points on the drawn silhouette whose nearest border has skin inside; at most `most`, evenly thinned."""
+) -> Rim:
+    """The points on the drawn silhouette whose nearest border has skin inside; at most `most`, evenly thinned.
+
+    They lie exactly where normal and line of sight are perpendicular: the nearest vertices alone are 2 to 3 mm further
+    inside, and would make every head that much too wide.
+    """
     crop = outline.crop
     factor = 0.5 * crop.scale
     half = Intrinsics(
         k[0] * factor, k[1] * factor, (k[2] - crop.left) * factor, (k[3] - crop.top) * factor,
         crop.width // 2, crop.height // 2,
     )  # fmt: skip
+    cosine = facing(camera, faces)
+    edges = np.unique(np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1), axis=0)
+    a, b = cosine[edges].T
+    turning = (a < 0) != (b < 0)
+    edges, share = edges[turning], (a / (a - b + 1e-12))[turning]
+    x = (1 - share)[:, None] * camera[edges[:, 0]] + share[:, None] * camera[edges[:, 1]]
     hit = rasterise(camera, faces, half).covered.astype(np.uint8)
     depth = cv2.distanceTransform(hit, cv2.DIST_L2, 3)
-    pixels = camera[:, :2] / np.maximum(camera[:, 2:], 0.05) * k[:2] + k[2:]
-    x = ((pixels[:, 0] - crop.left) * factor).astype(int)
-    y = ((pixels[:, 1] - crop.top) * factor).astype(int)
-    inside = (x > 1) & (y > 1) & (x < hit.shape[1] - 2) & (y < hit.shape[0] - 2)
+    pixels = projected(x, k)
+    column = ((pixels[:, 0] - crop.left) * factor).astype(int)
+    row = ((pixels[:, 1] - crop.top) * factor).astype(int)
+    inside = (column > 1) & (row > 1) & (column < hit.shape[1] - 2) & (row < hit.shape[0] - 2)
     near = np.zeros(len(x), bool)
-    near[inside] = depth[y[inside], x[inside]] < RIM_PX
+    near[inside] = depth[row[inside], column[inside]] < RIM_PX
     chosen = np.flatnonzero(near)
-    if not len(chosen):
-        return chosen
     sampled = outline.sample(pixels[chosen])
     reach = REACH * crop.width / crop.scale
     border = pixels[chosen] - sampled[:, :1] * sampled[:, 1:]
     inner = border + SKIN_DEPTH * crop.width / crop.scale * sampled[:, 1:]
     chosen = chosen[(np.abs(sampled[:, 0]) < reach) & outline.is_skin(inner)]
-    return chosen if len(chosen) <= most else chosen[np.linspace(0, len(chosen) - 1, most).astype(int)]
+    if len(chosen) > most:
+        chosen = chosen[np.linspace(0, len(chosen) - 1, most).astype(int)]
+    return Rim(edges[chosen], share[chosen])

@@ -37,8 +37,8 @@ class PosedHeads:
         return sample.colour
 
     def normal(self, x: Float[Tensor, "frames points 3"]) -> Float[Tensor, "frames points 3"]:
-        """Unit outward normals; differentiable in the codes while gradients are recorded."""
-        differentiable = torch.is_grad_enabled()
-        sample = self.model.query(x, self.conditioned, colour=False, gradient=True, create_graph=differentiable)
-        assert sample.gradient is not None
-        return torch.nn.functional.normalize(sample.gradient, dim=-1, eps=1e-8)
+        """Unit outward normals, without gradient."""
+        with torch.no_grad():
+            gradient = self.model.query(x, self.conditioned, colour=False, gradient=True).gradient
+        assert gradient is not None
+        return torch.nn.functional.normalize(gradient, dim=-1, eps=1e-8)

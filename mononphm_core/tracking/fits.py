@@ -20,15 +20,15 @@ def measure(setting: Setting, v: Variables, clip: ObservedClip, generator: torch
     """Landmark distance, agreement of opacity and mask near the silhouette, colour difference; and the accept flag."""
     template = setting.model.template
     assert template is not None
-    found = candidates(setting.scene, template, v, setting.sampling)
     result = []
-    dense = RaySampling(surface=250, border=250, border_px=20.0, samples=10, coloured=2)
-    wide = Setting(setting.model, setting.scene, setting.weights, dense, setting.prior, setting.pairs)
+    dense = RaySampling(surface=250, border=250, border_px=20.0, samples=10, coloured=2, band=0.06)
+    found = candidates(setting.scene, template, v, dense)
+    wide = Setting(setting.model, setting.scene, setting.weights, dense)
     with torch.no_grad():
         distances = landmark_distances(setting, v)
         for i, observation in enumerate(clip.observations):
             frame = torch.tensor([i], device=v.z_exp.device)
-            looked = evaluate(wide, v, found, frame, 0.06, 300.0, generator)
+            looked = evaluate(wide, v, found, frame, generator)
             sure = looked.cast.mask_weight > 0
             hit, inside = looked.rendering.opacity > 0.5, looked.cast.inside > 0.5
             union = ((hit | inside) & sure).sum()

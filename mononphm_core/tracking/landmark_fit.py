@@ -5,20 +5,23 @@ projection). It is solved by Levenberg-Marquardt for all frames jointly: one ide
 and an expression. The identity is sought among plausible people: z_geo = geo_span @ y, with y standard normal.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import scipy.linalg
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from mononphm_core.errors import Diverged
 from mononphm_core.geometry.rotations import so3_exp
 from mononphm_core.model.template import TemplateHead
+from mononphm_core.tracking.arrow import Arrow
 from mononphm_core.tracking.config import MOST_SIGMAS, LandmarkFitConfig
-from mononphm_core.tracking.joint_problem import JointProblem
-from mononphm_core.types import ObservedClip
+from mononphm_core.tracking.joint_problem import JointProblem, State
+from mononphm_core.tracking.pinhole import POSE
+from mononphm_core.types import MM_PER_UNIT, ObservedClip, StopReason, TrackedSequence, Uncertainty
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class LandmarkFit:
     """Posterior standard deviation of log(focal)."""
     error_px: Float[np.ndarray, "frames"]
     """Mean distance of the confident landmarks, original pixels."""
+    stop: StopReason = StopReason.CONVERGED
+    uncertainty: Uncertainty | None = None
 
 
 def fit_landmarks(
@@ -43,6 +48,7 @@ def fit_landmarks(
     expression_names: tuple[str, ...],
     config: LandmarkFitConfig = LandmarkFitConfig(),
     identity: Float[np.ndarray, "d_geo"] | None = None,
+    on_round: Callable[[int], None] = lambda _: None,
 ) -> LandmarkFit:
     """Joint fit of all frames. With `identity` given, only poses, expressions and the camera are sought.
 
@@ -52,95 +58,115 @@ def fit_landmarks(
     frames = len(clip.observations)
     z_exp = np.tile(0.3 * problem.z_canonical, (frames, 1))
     r, t = first_poses(problem, z_exp)
-    state: _State = (np.zeros(problem.lift.shape[-1]), 0.0, r, t, z_exp)
-    if not np.isfinite(problem.cost(*state)):
+    at = State(np.zeros(problem.landmark.identity.shape[-1]), 0.0, r, t, z_exp)
+    if not np.isfinite(problem.cost(at)):
         raise Diverged(0, "landmarks")
-    state, h = _minimise(problem, state, config.iterations)
-    for _ in range(config.contour_rounds):
-        problem.choose_rims(*state)
-        state, h = _minimise(problem, state, config.contour_iterations)
-    y, log_f, r, t, z_exp = state
-    error, _, _ = problem.residuals(*state)
+    at, equations, stop = minimise(problem, at, config.iterations, config.stop_share)
+    on_round(1)
+    for number in range(config.contour_rounds):
+        problem.choose_rims(at)
+        at, equations, stop = minimise(problem, at, config.contour_iterations, config.stop_share)
+        on_round(2 + number)
+    return result(problem, at, equations, clip.focal_uncertainty, stop)
+
+
+def result(
+    problem: JointProblem, at: State, equations: Arrow, focal_uncertainty: float, stop: StopReason
+) -> LandmarkFit:
+    """What the fit says, with its uncertainty."""
+    error, _, _ = problem.landmarks(at)
     distance = np.linalg.norm(error, axis=-1)
     mean = (distance * problem.confidence).sum(1) / np.maximum(problem.confidence.sum(1), 1e-9)
-    sigma = _focal_sigma(h, len(y)) if clip.focal_uncertainty > 0 else 0.0
-    return LandmarkFit(problem.start + problem.lift @ y, z_exp, r, t, float(np.exp(log_f)), sigma, mean)
+    deviation = equations.factor(0.0, np.ones(len(equations.gradient), bool)).deviations()
+    n = len(at.s)
+    own = deviation[n + 1 :].reshape(len(at.r), -1)
+    uncertainty = Uncertainty(
+        identity=leaf(deviation[:n]),
+        turn_deg=leaf(np.degrees(own[:, :3])),
+        shift=leaf(own[:, 3:POSE]),
+        z_exp=leaf(own[:, POSE:]),
+    )
+    sigma = float(deviation[n]) if focal_uncertainty > 0 else 0.0
+    z_geo = problem.start + problem.lift @ at.s
+    return LandmarkFit(z_geo, at.z_exp, at.r, at.t, float(np.exp(at.log_f)), sigma, mean, stop, uncertainty)
 
 
-_State = tuple[np.ndarray, float, np.ndarray, np.ndarray, np.ndarray]
-"""y, log focal, rotations, translations, expressions."""
+def leaf(values: Float[np.ndarray, "*shape"]) -> Float[Tensor, "*shape"]:
+    """As the tensors of a tracked sequence are."""
+    return torch.from_numpy(np.ascontiguousarray(values)).float()
 
 
-def _minimise(problem: JointProblem, state: _State, iterations: int) -> tuple[_State, np.ndarray]:
-    """Levenberg-Marquardt; stops when the cost falls by less than a ten-thousandth. Also the last normal matrix."""
-    best, damping, h = problem.cost(*state), 1e-3, np.eye(1)
+def state_of(tracked: TrackedSequence, clip: ObservedClip, problem: JointProblem) -> State:
+    """A tracked sequence as a point of the search."""
+    r = tracked.poses.rotation.transpose(1, 2).double()
+    t = -(r @ tracked.poses.translation.double()[..., None])[..., 0]
+    s = np.linalg.lstsq(problem.lift, tracked.identity.z_geo.double().cpu().numpy() - problem.start, rcond=None)[0]
+    log_f = float(np.log(tracked.intrinsics.fx / clip.intrinsics.fx))
+    return State(s, log_f, r.cpu().numpy(), t.cpu().numpy(), tracked.z_exp.double().cpu().numpy())
+
+
+def figures(problem: JointProblem, at: State) -> dict[str, float]:
+    """What tells a good fit from a worse one without knowing the truth: means over the clip.
+
+    `texture_disagreement` is the local contrast by which frames differ on the skin; `wobble_mm` the root mean square
+    change of motion of the face's points from frame to frame, which real heads have too, but less of.
+    """
+    error, _, _ = problem.landmarks(at)
+    distance = np.linalg.norm(error, axis=-1)
+    face = problem.landmark.posed(at.s, at.z_exp) @ at.r.transpose(0, 2, 1) + at.t[:, None]
+    jolt = np.diff(face, n=2, axis=0)
+    return {
+        "landmark_error_px": float((distance * problem.confidence).sum() / max(problem.confidence.sum(), 1e-9)),
+        "wobble_mm": float(np.sqrt((jolt**2).sum(-1).mean()) * MM_PER_UNIT) if len(jolt) else 0.0,
+        "texture_disagreement": problem.disagreement(at),
+    }
+
+
+def minimise(problem: JointProblem, at: State, iterations: int, stop_share: float) -> tuple[State, Arrow, StopReason]:
+    """Levenberg-Marquardt; stops when the cost falls by less than a share. Also the last equations and why it ended."""
+    best, damping = problem.cost(at), 1e-3
+    equations = problem.normal_equations(at)
     for _ in range(iterations):
-        y, log_f, r, t, z_exp = state
-        own = 6 + z_exp.shape[1]
-        h, g = problem.normal_equations(*state)
-        low, high = _room(state)
+        low, high = room(at)
         gain = 0.0
         for _ in range(5):
-            step = _bounded_step(h, g, damping, low, high)
-            part = step[len(y) + 1 :].reshape(len(r), own)
-            trial = (
-                y + step[: len(y)],
-                log_f + float(step[len(y)]),
-                so3_exp(torch.from_numpy(part[:, :3])).numpy() @ r,
-                t + part[:, 3:6],
-                np.clip(z_exp + part[:, 6:], 0.0, 1.0),
-            )
-            cost = problem.cost(*trial)
+            trial = moved(at, equations.bounded_step(damping, low, high))
+            cost = problem.cost(trial)
             if cost < best:
-                gain, best, damping, state = best - cost, cost, max(damping / 4, 1e-7), trial
+                gain, best, damping, at = best - cost, cost, max(damping / 4, 1e-7), trial
                 break
             damping *= 6
-        if gain < 1e-4 * best:
-            break
-    return state, h
+        if gain <= stop_share * best:
+            return at, equations, StopReason.CONVERGED
+        equations = problem.normal_equations(at)
+    return at, equations, StopReason.STEP_BUDGET
 
 
-def _bounded_step(h: np.ndarray, g: np.ndarray, damping: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The damped step that minimises the quadratic model within `low` <= step <= `high`, by an active set.
-
-    Parameters that a step would carry over their bound are set on it, and the others solved again around them. Clipping
-    alone would spoil the step of everything that was solved together with them. At most six rounds, then clipped.
-    """
-    a = h + np.diag(damping * np.diag(h))
-    step = np.zeros(len(g))
-    fixed = ((low >= 0) & (g > 0)) | ((high <= 0) & (g < 0))  # on the bound, and the cost falls outwards
-    for _ in range(6):
-        free = ~fixed
-        factor = scipy.linalg.cho_factor(a[np.ix_(free, free)], overwrite_a=True)
-        step[free] = -scipy.linalg.cho_solve(factor, g[free] + a[np.ix_(free, fixed)] @ step[fixed])
-        over = free & ((step < low) | (step > high))
-        if not over.any():
-            break
-        step[over] = np.clip(step[over], low[over], high[over])
-        fixed |= over
-    return np.clip(step, low, high)
+def moved(at: State, step: Float[np.ndarray, "parameters"]) -> State:
+    """The state after a step of all parameters."""
+    n, frames = len(at.s), len(at.r)
+    own = step[n + 1 :].reshape(frames, -1)
+    return State(
+        at.s + step[:n],
+        at.log_f + float(step[n]),
+        so3_exp(torch.from_numpy(own[:, :3].copy())).numpy() @ at.r,
+        at.t + own[:, 3:POSE],
+        np.clip(at.z_exp + own[:, POSE:], 0.0, 1.0),
+    )
 
 
-def _room(state: _State) -> tuple[np.ndarray, np.ndarray]:
-    """How far every parameter may go down and up: y within its sigmas, blendshape weights within [0, 1]."""
-    y, _, r, _, z_exp = state
-    unbounded = np.full((len(r), 6), np.inf)
-    rows = [np.concatenate([sign * unbounded, room], 1).ravel() for sign, room in ((-1, -z_exp), (1, 1.0 - z_exp))]
-    shared = [np.append(-MOST_SIGMAS - y, -0.2), np.append(MOST_SIGMAS - y, 0.2)]
-    return np.concatenate([shared[0], rows[0]]), np.concatenate([shared[1], rows[1]])
-
-
-def _focal_sigma(h: np.ndarray, place: int) -> float:
-    """Posterior standard deviation of log(focal): the inverse normal matrix's diagonal entry."""
-    unit = np.zeros(len(h))
-    unit[place] = 1.0
-    factor = scipy.linalg.cho_factor(h + 1e-9 * np.eye(len(h)))
-    return float(np.sqrt(max(scipy.linalg.cho_solve(factor, unit)[place], 0.0)))
+def room(at: State) -> tuple[np.ndarray, np.ndarray]:
+    """How far every parameter may go down and up: identity within its sigmas, blendshape weights within [0, 1]."""
+    bound = np.full(len(at.s), MOST_SIGMAS)
+    unbounded = np.full((len(at.r), POSE), np.inf)
+    low = np.concatenate([-unbounded, -at.z_exp], 1).ravel()
+    high = np.concatenate([unbounded, 1.0 - at.z_exp], 1).ravel()
+    return np.concatenate([-bound - at.s, [-0.2], low]), np.concatenate([bound - at.s, [0.2], high])
 
 
 def first_poses(problem: JointProblem, z_exp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Perspective-n-point of every frame against the mean head, on the points that wander least."""
-    points = problem.points(problem.landmark, np.zeros(problem.lift.shape[-1]), z_exp)
+    points = problem.landmark.posed(np.zeros(problem.landmark.identity.shape[-1]), z_exp)
     firm = problem.spread < np.median(problem.spread)
     k = np.array([[problem.k[0], 0, problem.k[2]], [0, problem.k[1], problem.k[3]], [0, 0, 1]])
     undistorted = np.zeros(5)

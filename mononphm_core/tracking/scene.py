@@ -32,16 +32,11 @@ class Scene:
     inner_mouth: Bool[Tensor, "frames height width"]
     landmarks_px: Float[Tensor, "frames points 2"]
     confidence: Float[Tensor, "frames points"]
-    sigma_px: Float[Tensor, "frames points"]
     k: Float[Tensor, "frames 4"]
-    times: Float[Tensor, "frames"]
 
     @staticmethod
-    def of(
-        clip: ObservedClip, focal_scale: float, depth: Float[np.ndarray, "frames"], template: TemplateHead,
-        detector_sigma: float, spread_share: float, device: torch.device,
-    ) -> "Scene":  # fmt: skip
-        """Stack the observations; landmark deviations as in the landmark fit."""
+    def of(clip: ObservedClip, focal_scale: float, device: torch.device) -> "Scene":
+        """Stack the observations."""
         obs = clip.observations
         kernel = np.ones((2 * SURE_PX + 1,) * 2, np.uint8)
 
@@ -54,10 +49,6 @@ class Scene:
                 for o in obs
             ]
         )
-        spread = template.landmark_spread_mm.cpu()
-        face_px = torch.tensor([o.quality.face_px * o.crop.scale for o in obs])
-        px_per_mm = k[:, 0] / (torch.as_tensor(depth, dtype=torch.float32) * 250.0)
-        sigma = torch.hypot(detector_sigma * face_px[:, None], spread_share * spread * px_per_mm[:, None])
         stack = {
             "rgb": torch.stack([o.rgb for o in obs]),
             "skin": torch.stack([shrunk(o.skin & o.valid) for o in obs]),
@@ -65,9 +56,7 @@ class Scene:
             "inner_mouth": torch.stack([o.inner_mouth for o in obs]),
             "landmarks_px": torch.stack([o.dense_landmarks_px for o in obs]),
             "confidence": torch.stack([o.dense_confidence for o in obs]),
-            "sigma_px": sigma,
             "k": k,
-            "times": torch.tensor([o.timestamp_s for o in obs]),
         }
         return Scene(**{name: value.to(device) for name, value in stack.items()})
 
@@ -134,10 +123,9 @@ def cast(
     v: Variables,
     frames: Tensor,
     sampling: RaySampling,
-    band: float,
     generator: torch.Generator,
 ) -> Cast:
-    """Random rays of these frames; origin and direction carry the gradient of the pose."""
+    """Random rays of these frames, each in a band around the template's surface."""
     width = scene.rgb.shape[2]
     total = sampling.surface + sampling.border
     rows = []
@@ -159,8 +147,8 @@ def cast(
     rays = Rays(
         origin=-(r.transpose(1, 2) @ v.shift[frames][..., None])[..., 0],
         direction=camera @ r,
-        near=distance - band,
-        far=distance + band,
+        near=distance - sampling.band,
+        far=distance + sampling.band,
     )
     skin, mouth, background = scene.skin[f, y, x], scene.inner_mouth[f, y, x], scene.background[f, y, x]
     surface = torch.arange(total, device=flat.device) < sampling.surface

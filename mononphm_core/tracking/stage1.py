@@ -1,4 +1,4 @@
-"""Stage 1 (MonoNPHM, section 4.3): the person on the best frames, then every frame's expression and pose by itself."""
+"""Stage 1: the person, every pose and every expression from landmarks and outlines of the whole clip; then colours."""
 
 from collections.abc import Iterator
 
@@ -8,32 +8,22 @@ from torch import Tensor
 
 from mononphm_core.errors import AssetError
 from mononphm_core.model.head import HeadModel
-from mononphm_core.tracking.config import Stage1Config
-from mononphm_core.tracking.descent import History, descend
+from mononphm_core.tracking.config import RaySampling, Stage1Config, Weights
+from mononphm_core.tracking.descent import find_colours
 from mononphm_core.tracking.fits import measure
-from mononphm_core.tracking.landmark_fit import LandmarkFit, fit_landmarks
+from mononphm_core.tracking.landmark_fit import fit_landmarks
 from mononphm_core.tracking.objective import Setting
 from mononphm_core.tracking.result import freeze
 from mononphm_core.tracking.scene import Scene
-from mononphm_core.tracking.template_points import symmetric_pairs
 from mononphm_core.tracking.variables import Variables
-from mononphm_core.types import ObservedClip, OnStep, Stage, StepReport, StopReason, TrackedSequence, ignore_steps
+from mononphm_core.types import ObservedClip, OnStep, Stage, StepReport, TrackedSequence, ignore_steps
 
 
-def prepare(
-    model: HeadModel, clip: ObservedClip, fit: LandmarkFit, config: Stage1Config, names: tuple[str, ...]
-) -> Setting:
-    """Everything that both stages need and neither changes."""
+def prepare(model: HeadModel, clip: ObservedClip, focal_scale: float, weights: Weights, rays: RaySampling) -> Setting:
+    """What rendering needs and no stage changes."""
     if model.template is None:
         raise AssetError("this model has no landmark template; tracking from pictures needs one")
-    device = next(model.parameters()).device
-    prior = config.landmark_fit
-    scene = Scene.of(
-        clip, fit.focal_scale, fit.translation[:, 2], model.template, prior.detector_sigma, prior.spread_share, device
-    )
-    left, right = symmetric_pairs(names)
-    pairs = (torch.from_numpy(left).to(device), torch.from_numpy(right).to(device))
-    return Setting(model, scene, config.weights, config.rays, prior, pairs)
+    return Setting(model, Scene.of(clip, focal_scale, next(model.parameters()).device), weights, rays)
 
 
 def track(
@@ -47,39 +37,32 @@ def track(
     """From observations to one person and a pose and expression per frame."""
     frames = len(clip.observations)
     generator = torch.Generator().manual_seed(seed)
-    chunks = [torch.arange(i, min(i + config.batch, frames)) for i in range(0, frames, config.batch)]
-    total = config.identity_steps + config.frame_steps * len(chunks) + 2
-    on_step(StepReport(Stage.STAGE1, 0, total, 0, frames, "landmarks of all frames"))
-    assert model.template is not None
-    fit = fit_landmarks(model.template, clip, names, config.landmark_fit)
-    setting = prepare(model, clip, fit, config, names)
-    v = Variables.start(fit, model.template)
-    on_step(StepReport(Stage.STAGE1, 1, total, 0, frames, "the person"))
+    if model.template is None:
+        raise AssetError("this model has no landmark template; tracking from pictures needs one")
+    solving = config.landmark_fit.rounds
+    total = solving + config.colour_steps + 1
 
-    good = best_frames(clip, config.identity_frames)
-    history = descend(
-        setting, v, rotating(good, config.batch, generator), config.identity_steps, config.rates,
-        ("u_geo", "u_app", "z_exp", "turn", "shift"), generator,
-        lambda n: on_step(StepReport(Stage.STAGE1, 1 + n, total, 0, frames, "the person")), fit_light=True,
+    def report(step: int, done: int, what: str) -> None:
+        on_step(StepReport(Stage.STAGE1, step, total, done, frames, what))
+
+    report(0, 0, "landmarks of all frames")
+    fit = fit_landmarks(
+        model.template, clip, names, config.landmark_fit,
+        on_round=lambda n: report(n, frames * n // (solving + 1), "shape, poses and expressions"),
     )  # fmt: skip
-    for i, chunk in enumerate(chunks):
-        before = 1 + config.identity_steps + i * config.frame_steps
-        done = int(chunk[0])
-        part = descend(
-            setting, v, forever(chunk), config.frame_steps, config.rates, ("z_exp", "turn", "shift"), generator,
-            lambda n, before=before, done=done: on_step(  # type: ignore[misc]
-                StepReport(Stage.STAGE1, before + n, total, done, frames, "expressions and poses")
-            ),
-            fit_light=False,
-        )  # fmt: skip
-        append(history, part)
+    setting = prepare(model, clip, fit.focal_scale, config.weights, config.rays)
+    v = Variables.start(fit, model.template)
+    history = find_colours(
+        setting, v, rotating(best_frames(clip, config.colour_frames), config.batch, generator), config.colour_steps,
+        config.colour_rate, generator, lambda n: report(solving + n, frames, "colours"),
+    )  # fmt: skip
     fits = measure(setting, v, clip, generator)
-    on_step(StepReport(Stage.STAGE1, total, total, frames, frames, "done"))
-    return freeze(v, clip, fit, fits, Stage.STAGE1, StopReason.STEP_BUDGET, history)
+    report(total, frames, "done")
+    return freeze(v, clip, fit, fits, Stage.STAGE1, history)
 
 
 def best_frames(clip: ObservedClip, count: int) -> Tensor:
-    """Frames that carry the identity: sharp, well in view, and spread over the range of yaw."""
+    """Frames that carry the colours: sharp, well in view, and spread over the range of yaw."""
     quality = [o.quality for o in clip.observations]
     score = np.array([q.sharpness * q.in_view for q in quality])
     yaw = np.array([q.yaw_deg for q in quality])
@@ -94,15 +77,3 @@ def rotating(frames: Tensor, batch: int, generator: torch.Generator) -> Iterator
         order = frames[torch.randperm(len(frames), generator=generator)]
         for start in range(0, len(order), batch):
             yield order[start : start + batch].sort().values
-
-
-def forever(frames: Tensor) -> Iterator[Tensor]:
-    """The same batch again and again."""
-    while True:
-        yield frames
-
-
-def append(history: History, more: History) -> None:
-    """Add the terms of later steps."""
-    for name, values in more.items():
-        history.setdefault(name, []).extend(values)

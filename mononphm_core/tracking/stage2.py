@@ -1,17 +1,18 @@
-"""Stage 2 (MonoNPHM, section 4.3): all frames together, one person, one light, smooth motion."""
+"""Stage 2: the whole clip once more, with the person's own texture tying the frames together; kept only if better."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
+from mononphm_core.errors import AssetError
 from mononphm_core.model.head import HeadModel
 from mononphm_core.tracking.config import Stage1Config, Stage2Config
-from mononphm_core.tracking.descent import descend
 from mononphm_core.tracking.fits import measure
-from mononphm_core.tracking.objective import Setting
-from mononphm_core.tracking.result import fit_of, freeze, thaw
+from mononphm_core.tracking.joint_problem import JointProblem
+from mononphm_core.tracking.landmark_fit import figures, minimise, result, state_of
+from mononphm_core.tracking.result import freeze, thaw
 from mononphm_core.tracking.stage1 import prepare
+from mononphm_core.tracking.variables import Variables
 from mononphm_core.types import ObservedClip, OnStep, Stage, StepReport, StopReason, TrackedSequence, ignore_steps
 
 
@@ -25,33 +26,44 @@ def refine(
     seed: int = 0,
     on_step: OnStep = ignore_steps,
 ) -> TrackedSequence:
-    """Continue from stage 1 with every leaf free; batches are runs of neighbouring frames: smoothness is seen."""
-    frames = len(clip.observations)
-    steps = max(1, round(config.passes * frames / config.batch))
-    fit = fit_of(tracked, clip)
-    first = prepare(model, clip, fit, stage1, names)
-    setting = Setting(model, first.scene, config.weights, config.rays, first.prior, first.pairs)
-    assert model.template is not None
-    v = thaw(tracked, model.template)
-    generator = torch.Generator().manual_seed(seed + 1)
+    """Continue from stage 1 with every geometric parameter free.
+
+    The result replaces stage 1's only if the skin agrees better between the frames, the head is steadier, and the
+    landmarks are not lost; the figures of both are kept either way (`TrackedSequence.stages`).
+    """
+    if model.template is None:
+        raise AssetError("this model has no landmark template; tracking from pictures needs one")
+    frames, rounds = len(clip.observations), len(config.blurs_px)
 
     def report(done: int) -> None:
-        seen = min(frames, done * config.batch)
-        on_step(StepReport(Stage.STAGE2, done, steps, seen, frames, "all frames together"))
+        on_step(
+            StepReport(Stage.STAGE2, done, rounds + 1, frames * done // (rounds + 1), frames, "all frames together")
+        )
 
-    moving = ("u_geo", "u_app", "z_exp", "turn", "shift")
-    batches = runs(frames, config.batch, generator)
-    history = descend(setting, v, batches, steps, config.rates, moving, generator, report, fit_light=True)
-    fits = measure(setting, v, clip, generator)
-    return freeze(v, clip, fit, fits, Stage.STAGE2, StopReason.STEP_BUDGET, history)
-
-
-def runs(frames: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Runs of consecutive frames that cover the clip evenly, in random order, shifted from pass to pass."""
-    while True:
-        shift = int(torch.randint(batch, (1,), generator=generator)) if frames > batch else 0
-        starts = list(range(-shift, frames, batch))
-        for i in torch.randperm(len(starts), generator=generator).tolist():
-            run = torch.arange(max(0, starts[i]), min(frames, starts[i] + batch))
-            if len(run):
-                yield run
+    report(0)
+    problem = JointProblem(model.template, clip, stage1.landmark_fit, names, None)
+    at = start = state_of(tracked, clip, problem)
+    stop = StopReason.CONVERGED
+    for number, blur_px in enumerate(config.blurs_px if frames > 1 else ()):
+        problem.look_at_texture(at, blur_px)
+        problem.choose_rims(at)
+        at, equations, stop = minimise(problem, at, config.iterations, stage1.landmark_fit.stop_share)
+        report(number + 1)
+    before, after = figures(problem, start), figures(problem, at)
+    better = frames > 1 and (
+        after["texture_disagreement"] < before["texture_disagreement"]
+        and after["wobble_mm"] <= before["wobble_mm"]
+        and after["landmark_error_px"] <= config.worse * before["landmark_error_px"]
+    )
+    stages = {"stage1": before, "stage2": after | {"kept": float(better)}}
+    if not better:
+        report(rounds + 1)
+        return replace(tracked, stage=Stage.STAGE2, stages=stages)
+    fit = result(problem, at, equations, clip.focal_uncertainty, stop)
+    old = thaw(tracked, model.template)
+    v = Variables.start(fit, model.template)
+    v.u_app, v.light = old.u_app, old.light
+    setting = prepare(model, clip, fit.focal_scale, stage1.weights, stage1.rays)
+    fits = measure(setting, v, clip, torch.Generator().manual_seed(seed + 1))
+    report(rounds + 1)
+    return replace(freeze(v, clip, fit, fits, Stage.STAGE2, tracked.history), stages=stages)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from mononphm_core.geometry.rotations import angle_between_deg, so3_exp
+from mononphm_core.geometry.rotations import angle_between_deg
 from mononphm_core.tracking.config import LandmarkFitConfig
-from mononphm_core.tracking.contours import Outline
-from mononphm_core.tracking.joint_problem import JointProblem
-from mononphm_core.tracking.landmark_fit import fit_landmarks
+from mononphm_core.tracking.contours import Outline, rim
+from mononphm_core.tracking.joint_problem import JointProblem, State
+from mononphm_core.tracking.landmark_fit import fit_landmarks, moved
 from tests.core.tracking.synthetic import CROP, DIRECTIONS, NAMES, Truth, clip_of, model, truth
 
 TRUSTING = LandmarkFitConfig(directions=DIRECTIONS, iterations=40, independent=300.0, contour_rounds=0)
@@ -65,9 +65,9 @@ def test_the_cost_never_rises(person, monkeypatch):
     costs: list[float] = []
     equations = JointProblem.normal_equations
 
-    def noted(problem, *state):
-        costs.append(problem.cost(*state))
-        return equations(problem, *state)
+    def noted(problem, at):
+        costs.append(problem.cost(at))
+        return equations(problem, at)
 
     monkeypatch.setattr(JointProblem, "normal_equations", noted)
     fit_landmarks(model().template, clip_of(person), NAMES, dataclasses.replace(TRUSTING, independent=0.12))
@@ -80,30 +80,63 @@ def test_the_gradient_of_the_normal_equations_is_the_slope_of_half_the_cost(pers
 
     (The spread in pixels follows depth, and the prior of turns is linearised; both are switched off here.)
     """
-    config = dataclasses.replace(TRUSTING, independent=0.12, spread_share=0.0, turn_sigma_per_s=1e9)
+    config = dataclasses.replace(
+        TRUSTING, independent=0.12, spread_share=0.0, turn_sigma_per_s=1e9, turn_jolt_sigma=1e9
+    )
     problem = JointProblem(
         model().template, dataclasses.replace(clip_of(person), focal_uncertainty=0.3), config, NAMES, None
     )
     draw = np.random.default_rng(0)
-    y, log_f = 0.5 * draw.standard_normal(DIRECTIONS), 0.05
-    r, t = person.rotation.double().numpy(), person.translation.double().numpy()
-    z_exp = person.z_exp.double().numpy() + 0.05
-    _, g = problem.normal_equations(y, log_f, r, t, z_exp)
-    own = 6 + z_exp.shape[1]
-
-    def cost(step):
-        part = step[DIRECTIONS + 1 :].reshape(len(r), own)
-        turned = so3_exp(torch.from_numpy(part[:, :3].copy())).numpy() @ r
-        return problem.cost(
-            y + step[:DIRECTIONS], log_f + step[DIRECTIONS], turned, t + part[:, 3:6], z_exp + part[:, 6:]
-        )
-
-    frame = DIRECTIONS + 1 + own
+    at = State(
+        0.5 * draw.standard_normal(DIRECTIONS), 0.05, person.rotation.double().numpy(),
+        person.translation.double().numpy(), person.z_exp.double().numpy() + 0.05,
+    )  # fmt: skip
+    g = problem.normal_equations(at).gradient
+    frame = DIRECTIONS + 1 + 6 + len(NAMES)
     for place in (0, 5, DIRECTIONS, frame, frame + 1, frame + 2, frame + 3, frame + 5, frame + 6 + 20, frame + 6 + 40):
         step = np.zeros(len(g))
         step[place] = 1e-5
-        slope = (cost(step) - cost(-step)) / 2e-5
+        slope = (problem.cost(moved(at, step)) - problem.cost(moved(at, -step))) / 2e-5
         assert g[place] == pytest.approx(slope / 2, rel=1e-3, abs=1e-3 * np.abs(g).max()), place
+
+
+def test_moving_any_weight_of_the_problem_moves_the_result(person):
+    """Weights are data: one that moves nothing is a lie. Noisy landmarks, so that no prior is idle."""
+    clip = clip_of(person)
+    draw = torch.Generator().manual_seed(1)
+    noisy = [
+        dataclasses.replace(o, dense_landmarks_px=o.dense_landmarks_px + 0.8 * torch.randn(478, 2, generator=draw))
+        for o in clip.observations
+    ]
+    clip = dataclasses.replace(clip, observations=tuple(noisy), focal_uncertainty=0.3)
+    short = LandmarkFitConfig(directions=DIRECTIONS, iterations=4, contour_rounds=1, contour_iterations=2)
+    short = dataclasses.replace(short, neighbour_s=0.5)
+    usual = fit_landmarks(model().template, clip, NAMES, short)
+    for name in (
+        "detector_sigma", "spread_share", "independent", "huber", "identity_prior", "expression_sigma",
+        "symmetry_sigma", "smooth_sigma_per_s", "shift_sigma_per_s", "turn_sigma_per_s", "turn_jolt_sigma",
+        "shift_jolt_sigma", "contour_sigma", "contour_independent",
+    ):  # fmt: skip
+        other = fit_landmarks(
+            model().template, clip, NAMES, dataclasses.replace(short, **{name: 0.5 * getattr(short, name)})
+        )
+        moved_by = max(np.abs(a - b).max() for a, b in ((usual.z_exp, other.z_exp), (usual.rotation, other.rotation)))
+        assert moved_by > 1e-9, name
+
+
+def test_a_certain_clip_is_surer_than_an_uncertain_one(person):
+    """Standard deviations from the normal equations: smaller with better landmarks, largest along the view."""
+    clip = clip_of(person)
+    sure, unsure = (
+        fit_landmarks(model().template, clip, NAMES, dataclasses.replace(TRUSTING, independent=w, iterations=6))
+        for w in (300.0, 0.12)
+    )
+    for name in ("identity", "turn_deg", "shift", "z_exp"):
+        a, b = getattr(sure.uncertainty, name), getattr(unsure.uncertainty, name)
+        assert (a > 0).all()
+        assert (a < b).float().mean() > 0.95
+    shift = unsure.uncertainty.shift
+    assert (shift[:, 2] > 3 * shift[:, 0]).all()
 
 
 def test_a_known_identity_is_kept_and_the_rest_is_found(person):
@@ -141,3 +174,18 @@ def test_the_outline_of_a_disc_is_its_distance_and_points_inwards(person):
         np.testing.assert_allclose(sampled[:, 0], (30 - radius) / CROP.scale, atol=1.0 / CROP.scale)  # a crop pixel
         assert (np.einsum("pk,pk->p", sampled[:, 1:], -direction) > 0.9).all()
         assert outline.is_skin(crop_px / CROP.scale + [CROP.left, CROP.top]).all() == (radius < 29)
+
+
+def test_rim_points_lie_on_the_border_of_the_mask_that_their_own_surface_made(person):
+    """Without bias: points merely near the silhouette are millimetres inside, and would widen every head."""
+    clip, template = clip_of(person), model().template
+    posed = template.posed(person.z_geo.expand(4, -1), person.z_exp, "surface") @ person.rotation.mT
+    camera = (posed + person.translation[:, None]).double().numpy()
+    k = np.array([clip.intrinsics.fx, clip.intrinsics.fy, clip.intrinsics.cx, clip.intrinsics.cy])
+    for x, observation in zip(camera, clip.observations, strict=True):
+        outline = Outline.of(observation)
+        found = rim(x, template.surface_faces.numpy(), k, outline, 200)
+        at = (1 - found.share)[:, None] * x[found.ends[:, 0]] + found.share[:, None] * x[found.ends[:, 1]]
+        distance = outline.sample(at[:, :2] / at[:, 2:] * k[:2] + k[2:])[:, 0] * CROP.scale
+        assert len(found.share) > 40
+        assert abs(np.median(distance)) < 0.35  # crop pixels

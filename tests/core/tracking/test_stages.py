@@ -12,8 +12,8 @@ from mononphm_core.types import Stage, StepReport
 from tests.core.tracking.synthetic import NAMES, clip_of, model, truth
 
 RAYS = dataclasses.replace(Stage1Config().rays, surface=40, border=40, samples=8, coloured=2)
-SHORT = dataclasses.replace(Stage1Config(), identity_steps=4, frame_steps=2, batch=2, rays=RAYS)
-LONGER = dataclasses.replace(Stage2Config(), passes=2.0, batch=2, rays=RAYS)
+SHORT = dataclasses.replace(Stage1Config(), colour_steps=4, batch=2, rays=RAYS)
+LONGER = Stage2Config()
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +73,28 @@ def test_exact_landmarks_stay_explained(name, clip, request):
 
 
 def test_the_same_seed_gives_the_same_head(clip, stage1):
-    """A job that is run again after a crash delivers the same numbers; another seed looks at other rays."""
+    """A job that is run again after a crash delivers the same numbers; another seed looks at other rays for colours."""
     again = track(model(), clip, NAMES, SHORT, seed=1)
     other = track(model(), clip, NAMES, SHORT, seed=2)
     assert torch.equal(again.identity.z_geo, stage1[0].identity.z_geo)
     assert torch.equal(again.z_exp, stage1[0].z_exp)
-    assert not torch.equal(other.z_exp, stage1[0].z_exp)
+    assert torch.equal(other.z_exp, stage1[0].z_exp)
+    assert not torch.equal(other.identity.z_app, stage1[0].identity.z_app)
+
+
+def test_stage_2_shows_both_figures_and_is_kept_only_if_better(clip, stage1, stage2):
+    """A plain grey clip has no texture to gain from: its exact landmarks are not given away for nothing."""
+    stages = stage2[0].stages
+    assert stages["stage1"].keys() < stages["stage2"].keys()
+    better = stages["stage2"]["texture_disagreement"] < stages["stage1"]["texture_disagreement"]
+    steadier = stages["stage2"]["wobble_mm"] <= stages["stage1"]["wobble_mm"]
+    assert bool(stages["stage2"]["kept"]) <= (better and steadier)
+    strict = dataclasses.replace(LONGER, worse=0.0)
+    refused = refine(model(), clip, NAMES, stage1[0], strict, SHORT, seed=1)
+    assert refused.stages["stage2"]["kept"] == 0
+    assert refused.stage == Stage.STAGE2
+    assert torch.equal(refused.z_exp, stage1[0].z_exp)
+    assert torch.equal(refused.poses.rotation, stage1[0].poses.rotation)
 
 
 def test_what_a_report_raises_is_not_swallowed(clip):
