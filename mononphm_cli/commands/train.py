@@ -6,13 +6,19 @@ from pathlib import Path
 
 import click
 
+from mononphm_cli import published_training
+
 
 @click.group("train")
 def command() -> None:
-    """Train a head prior from open data: pool, run, export.
+    """Train a head prior from open data: pool, run, export. The published way, from scans: supervision, published.
 
     The data folder holds ict_facekit.npz, makehuman_shapes.npz, mediapipe478_on_ict.npz and skins/.
     """
+
+
+command.add_command(published_training.supervision)
+command.add_command(published_training.published)
 
 
 def _folders(function: Callable[..., None]) -> Callable[..., None]:
