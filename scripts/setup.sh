@@ -50,4 +50,9 @@ fi
 if command -v npm >/dev/null && [ -f tests/gltf/package-lock.json ] && [ ! -d tests/gltf/node_modules/gltf-validator ]; then
   npm ci --prefix tests/gltf --silent --no-audit --no-fund >&2 || say "setup: npm could not fetch the glTF validator: its tests skip"
 fi
+
+# 5. For tests alone: a browser for the page. Nothing is installed unasked; its tests are skipped without it.
+if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
+  say "setup: no Chromium here, so the browser tests skip. Debian, Ubuntu: apt-get install chromium"
+fi
 say "setup: ready. Next: make demo"

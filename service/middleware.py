@@ -16,7 +16,7 @@ SMALL_BODY_BYTES = 64 << 10
 API_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; "
-    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    "connect-src 'self' blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 TUS_VERSION = "1.0.0"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -1,4 +1,7 @@
 import { ask, bytes, jobPath, moment, problemOf, seconds, showProblem, STATES } from "/web/api.js";
+import { drawCurves, readCurves } from "/web/curves.js";
+import { Head, LOOKS } from "/web/head.js";
+import { Player } from "/web/player.js";
 import { boundsOf, readPly } from "/web/ply.js";
 import { Viewer } from "/web/viewer.js";
 
@@ -110,7 +113,7 @@ async function showResult() {
   const { items } = await ask(`${jobPath(id)}/artifacts`);
   const named = new Map(items.map((item) => [item.name, item]));
   showFiles(items);
-  showPreview(named);
+  const film = showPreview(named);
   let manifest = {};
   if (named.has("manifest.json")) manifest = await ask(named.get("manifest.json").href).catch(() => ({}));
   const fits = new Map(((manifest.quality || {}).frames || []).map((frame) => [frame.frame_index, frame]));
@@ -120,8 +123,7 @@ async function showResult() {
     return { ...item, index, fit: fits.get(index) || null };
   }).sort((a, b) => a.index - b.index);
   $("result").hidden = false;
-  if (meshes.length) await showMeshes(meshes);
-  else document.querySelector(".stage3d").hidden = true;
+  await showHead(named, meshes, film, manifest);
 }
 
 function list(parent, rows) {
@@ -155,13 +157,14 @@ function showFiles(items) {
 
 function showPreview(named) {
   const [film, still] = [named.get("preview.mp4"), named.get("preview.png")];
-  if (!film && !still) return;
+  if (!film && !still) return null;
   const picture = document.createElement(film ? "video" : "img");
   picture.src = (film || still).href;
   if (film) Object.assign(picture, { controls: true, loop: true, muted: true, playsInline: true, preload: "metadata" });
   else picture.alt = "Input, the mesh over it, and the mesh alone, side by side";
   $("preview").prepend(picture);
   $("preview").hidden = false;
+  return film ? picture : null;
 }
 
 function showFigures(quality) {
@@ -182,10 +185,63 @@ function showFigures(quality) {
 
 // ---------------------------------------------------------------- the head in 3D
 
-async function showMeshes(meshes) {
+// The animated file where there is one; else the meshes of the frames, one after the other.
+async function showHead(named, meshes, film, manifest) {
+  const animation = named.get("animation.glb");
+  if (animation) await showAnimation(animation, meshes, film, manifest, named.get("blendshapes.csv"));
+  else if (meshes.length) await showMeshes(meshes, film);
+  else document.querySelector(".stage3d").hidden = true;
+}
+
+async function showAnimation(animation, meshes, film, manifest, table) {
+  const said = $("view-said");
+  said.textContent = `Loading ${bytes(animation.bytes)} …`;
+  let head, times;
+  try {
+    head = new Head($("view"));
+    times = await head.load(animation.href);
+  } catch (error) {
+    said.textContent = error.message;
+    return;
+  }
+  said.textContent = "";
+  const fits = (manifest.quality || {}).frames || [];
+  const frames = times.map((seconds, place) => ({ index: fits[place] ? fits[place].frame_index : place, seconds, fit: fits[place] || null }));
+  const player = new Player(frames, (place, seconds) => head.seek(seconds), film);
+  buttons(Object.entries(LOOKS).map(([look, name]) => ({ name, pressed: () => head.look === look, press: () => head.setLook(look) })));
+  $("still").hidden = frames.length < 2;
+  $("still").addEventListener("click", () => {
+    head.still = !head.still;
+    $("still").setAttribute("aria-pressed", String(head.still));
+    player.go(player.place);
+  });
+  $("reset").addEventListener("click", () => head.reset());
+  player.go(0);
+  document.body.dataset.head = "shown";
+  if (!table) return;
+  const answer = await fetch(table.href);
+  if (!answer.ok) return;
+  player.onplace = drawCurves($("curves"), $("curve-names"), readCurves(await answer.text()));
+  player.onplace(player.place);
+}
+
+function buttons(choices) {
+  const made = choices.map(({ name, press }) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = name;
+    button.addEventListener("click", () => { press(); say(); });
+    return button;
+  });
+  const say = () => made.forEach((button, k) => button.setAttribute("aria-pressed", String(choices[k].pressed())));
+  $("looks").replaceChildren(...made);
+  say();
+}
+
+async function showMeshes(meshes, film) {
   const said = $("view-said");
   if (!meshes[0].name.endsWith(".ply")) {
-    said.textContent = "The view shows PLY meshes; these can be downloaded below.";
+    said.textContent = "The view shows animation.glb or PLY meshes; what there is can be downloaded below.";
     return;
   }
   let viewer;
@@ -196,7 +252,7 @@ async function showMeshes(meshes) {
     return;
   }
   const loaded = new Map(); // place -> promise of {gpu, bytes}, least recently used first
-  let wanted = 0, playing = false, framed = false;
+  let wanted = 0, framed = false;
 
   const load = (place) => {
     const known = loaded.get(place);
@@ -222,30 +278,13 @@ async function showMeshes(meshes) {
       if (kept > KEPT_BYTES && Math.abs(place - wanted) > 2 && viewer.forget(entry.gpu)) loaded.delete(place);
     }
   };
-  const ticks = meshes.map((mesh, place) => {
-    const tick = document.createElement("span");
-    if (mesh.fit) tick.className = mesh.fit.accepted ? "yes" : "no";
-    tick.addEventListener("click", () => go(place));
-    return tick;
-  });
-  const label = (place) => {
-    const { fit, index } = meshes[place];
-    return [`Frame ${index}`, meshes.length > 1 ? `${place + 1} of ${meshes.length}` : null,
-      fit && Number.isFinite(fit.timestamp_s) ? `${fit.timestamp_s.toFixed(2)} s` : null,
-      fit ? (fit.accepted ? "✓ accepted" : "✕ not accepted: treat with care") : null,
-      fit && Number.isFinite(fit.landmark_error_px) ? `landmarks off by ${fit.landmark_error_px.toFixed(1)} px` : null]
-      .filter(Boolean).join(" · ");
-  };
-  const go = async (place) => {
+  const show = async (place) => {
     wanted = place;
-    $("slider").value = place;
-    $("slider").setAttribute("aria-valuetext", label(place));
-    $("frame-said").textContent = label(place);
-    ticks.forEach((tick, at) => tick.classList.toggle("here", at === place));
     const slow = setTimeout(() => { said.textContent = "Loading …"; }, 250);
     try {
       const entry = await load(place);
       if (wanted === place) viewer.show(entry.gpu);
+      load((place + 1) % meshes.length).catch(() => {});
       said.textContent = "";
     } catch (error) {
       said.textContent = error.message;
@@ -253,42 +292,15 @@ async function showMeshes(meshes) {
       clearTimeout(slow);
     }
   };
-  const pause = (place) => {
-    const [a, b] = [meshes[place].fit, meshes[place + 1] && meshes[place + 1].fit];
-    const gap = a && b ? b.timestamp_s - a.timestamp_s : 0.1;
-    return 1000 * Math.max(0.02, Math.min(0.5, gap > 0 ? gap : 0.1));
-  };
-  const run = async () => {
-    while (playing) {
-      const began = performance.now(), next = (wanted + 1) % meshes.length;
-      load((next + 1) % meshes.length).catch(() => {});
-      await load(next).catch(() => {});
-      await new Promise((wake) => setTimeout(wake, Math.max(0, pause(wanted) - (performance.now() - began))));
-      if (playing) await go(next);
-    }
-  };
-  const setPlaying = (value) => {
-    playing = value;
-    $("play").textContent = playing ? "❚❚" : "▶";
-    $("play").setAttribute("aria-label", playing ? "Pause" : "Play");
-    if (playing) run();
-  };
-  $("strip").replaceChildren(...ticks);
-  $("slider").max = meshes.length - 1;
-  $("player").hidden = meshes.length < 2;
-  $("slider").addEventListener("input", () => { setPlaying(false); go(Number($("slider").value)); });
-  $("play").addEventListener("click", () => setPlaying(!playing));
-  $("look").addEventListener("click", () => {
-    viewer.useColours = !viewer.useColours;
-    $("look").setAttribute("aria-pressed", String(viewer.useColours));
-    viewer.draw();
-  });
+  const frames = meshes.map(({ index, fit }, place) => ({ index, fit, seconds: fit && Number.isFinite(fit.timestamp_s) ? fit.timestamp_s : place / 10 }));
+  const player = new Player(frames, show, film);
+  buttons([["Colours", true], ["Shape", false]].map(([name, value]) => ({
+    name, pressed: () => viewer.useColours === value, press: () => { viewer.useColours = value; viewer.draw(); },
+  })));
   $("reset").addEventListener("click", () => viewer.reset());
-  $("view").addEventListener("keydown", (event) => {
-    if (event.key === " " && meshes.length > 1) { event.preventDefault(); setPlaying(!playing); }
-  });
-  viewer.onrestored = () => { loaded.clear(); go(wanted); };
-  await go(0);
+  viewer.onrestored = () => { loaded.clear(); player.go(wanted); };
+  await player.go(0);
+  document.body.dataset.head = "shown";
 }
 
 // ---------------------------------------------------------------- what can be done with it
