@@ -24,3 +24,4 @@ def command() -> None:
 
 
 command.add_command(run.command)
+command.add_command(run.gather)

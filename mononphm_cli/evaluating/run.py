@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,7 @@ from mononphm_cli.options import json_option
 
 if TYPE_CHECKING:
     from mononphm_core.evaluation.head import HeadScore
+    from mononphm_core.evaluation.kinect.protocol import KinectScore
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 COLUMNS = ("mean", "median", "p90", "within_1", "within_1.5", "within_2.5", "within_5")
@@ -22,25 +23,63 @@ COLUMNS = ("mean", "median", "p90", "within_1", "within_1.5", "within_2.5", "wit
     "--kind", type=click.Choice(["video", "single"]), default="video", show_default=True,
     help="Which truth: video_gt.npz or single_gt.npz.",
 )  # fmt: skip
+@click.option(
+    "--protocol", type=click.Choice(["head", "kinect"]), default="head", show_default=True,
+    help="True surfaces, or depth pictures as the published evaluation compares them.",
+)  # fmt: skip
+@click.option("--start", type=click.IntRange(0), help="kinect: first frame; the published one by default.")
+@click.option("--end", type=click.IntRange(0), help="kinect: first frame that is left out.")
 @json_option
-def command(folder: Path, truth: Path, kind: str, as_json: bool) -> None:
+def command(
+    folder: Path, truth: Path, kind: str, protocol: str, start: int | None, end: int | None, as_json: bool
+) -> None:
     """Score RUN, a folder that `reconstruct -o` or `jobs download` filled, against ground truth.
 
-    GT holds video_gt.npz or single_gt.npz (verts_mm, head_to_cam, K) with topology.npz (faces), or is laid out like a
-    delivery itself: meshes/frame_00000.ply, cameras.json, expressions.npz. regions.npz (label: one byte a triangle, 1
-    face, 2 mouth, 4 eyes and brows, 8 head) says what is what; without it all of a mesh is face.
+    head: GT holds video_gt.npz or single_gt.npz (verts_mm, head_to_cam, K) with topology.npz (faces), or is laid out
+    like a delivery itself: meshes/frame_00000.ply, cameras.json, expressions.npz. regions.npz (label: one byte a
+    triangle, 1 face, 2 mouth, 4 eyes and brows, 8 head) says what is what; without it all of a mesh is face.
+
+    kinect: GT holds depth/<t>.png (16 bit, mm), seg/<t>.png (face-parser labels) and kinect_intrinsics.txt; every ninth
+    frame is compared. RUN may also be a stage2/<seq> folder of the published program; GT then holds the metrical
+    tracker's poses.
     """
     from mononphm_core import numerics
-    from mononphm_core.evaluation.delivery import read_delivery
-    from mononphm_core.evaluation.head import score
-    from mononphm_core.evaluation.truth import read_truth
 
     numerics.warm_up()
-    found = score(read_truth(truth, kind), read_delivery(folder))
+    found: HeadScore | KinectScore
+    if protocol == "kinect":
+        from mononphm_core.evaluation.kinect.protocol import score as kinect_score
+
+        found = kinect_score(truth, folder, start, end)
+    else:
+        from mononphm_core.evaluation.delivery import read_delivery
+        from mononphm_core.evaluation.head import score as head_score
+        from mononphm_core.evaluation.truth import read_truth
+
+        found = head_score(read_truth(truth, kind), read_delivery(folder))
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=1))
     else:
-        click.echo(table(found))
+        click.echo(kinect_table(found.to_dict()) if protocol == "kinect" else table(found))  # type: ignore[arg-type]
+
+
+@click.command("gather")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@json_option
+def gather(files: tuple[Path, ...], as_json: bool) -> None:
+    """Mean over sequences of what `--protocol kinect --json` wrote, each sequence with the same weight."""
+    from mononphm_core.evaluation.kinect import protocol
+
+    found = protocol.gather([protocol.read_score(path) for path in files])
+    click.echo(json.dumps(found, indent=1) if as_json else kinect_table(found))
+
+
+def kinect_table(found: dict[str, Any]) -> str:
+    """The published figures (metres), then ours."""
+    lines = [f"{len(found['frames'])} frames"] if "frames" in found else []
+    for part in ("published", "strict"):
+        lines += [f"{part:<10}{name:<24}{value:.6f}" for name, value in found[part].items()]
+    return "\n".join(lines + [f"left out: {reason}" for reason in found.get("skipped", [])])
 
 
 def table(found: "HeadScore") -> str:
