@@ -11,6 +11,8 @@ TESTS     ?=
 INPUT     ?=
 PORT      ?=
 KEEP      ?=
+SETUP     ?= embedded
+SECONDS   ?= 1800
 
 # A tensor library that starts more threads than there are cores waits for itself.
 CORES     := $(shell n=$$(nproc 2>/dev/null || echo 2); [ "$$n" -gt 4 ] && n=4; echo $$n)
@@ -18,7 +20,7 @@ export OMP_NUM_THREADS ?= $(CORES)
 export OPENBLAS_NUM_THREADS ?= $(CORES)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo openapi clean
+.PHONY: help setup check test demo openapi chaos clean
 
 help:  ## say what each target does
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -39,6 +41,9 @@ test: setup  ## the whole test suite; CI calls exactly this
 
 demo: setup  ## one clip through the real service to meshes and codes (INPUT=clip.mp4, KEEP=1, PORT=8000)
 	@$(BIN)/mononphm demo $(if $(INPUT),--input "$(INPUT)") $(if $(PORT),--port "$(PORT)") $(if $(filter-out 0 no false,$(KEEP)),--keep)
+
+chaos: setup  ## kill everything at random for SECONDS and count what was lost (SETUP=embedded|sqlite-redis|postgres-redis)
+	$(BIN)/python -m tests.chaos.run --setup $(SETUP) --seconds $(SECONDS) --out benchmarks/results
 
 openapi: setup  ## write openapi/openapi.json from the routes
 	$(BIN)/python -m service.openapi

@@ -18,6 +18,7 @@ from service.access import Gate
 from service.context import Context, Slots
 from service.hints import Hints
 from service.jobs import Jobs
+from service.metrics import Figures, Measured
 from service.problems import FieldError, Problem, ProblemDocument, answer
 from service.routes import artifacts, page, reconstructions, server, uploads
 from service.schemas import FromUpload
@@ -41,25 +42,30 @@ Every error is an RFC 9457 problem document with a stable `code` and a `detail` 
 def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     """The application. Database and broker are opened when it starts, not here."""
     settings = settings or ServiceSettings()
+    figures = Figures()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         book = await in_file_thread(Ledger, settings.database_url, settings.data_dir)
         hints = Hints(configured_broker(settings.broker_url, settings.data_dir))
         jobs, keys = Jobs(book, hints, settings), ledger.Keys(book)
+        outbox = ledger.Outbox(book)
         app.state.context = Context(
             settings,
             jobs,
             keys,
+            outbox,
+            figures,
             uploads=Slots(settings.max_uploads, "uploads"),
             streams=Slots(settings.max_event_streams, "event streams"),
         )
         log.info("hints go by %s", hints.said)
         if settings.keys_required and not any(key.revoked_at is None for key in keys.list()):
             log.warning("every request needs an API key and there is none: make one with `mononphm keys create NAME`")
-        sender = Sender(ledger.Outbox(book), allow_private=settings.webhook_allow_private)
+        sender = Sender(outbox, allow_private=settings.webhook_allow_private)
         chores = [
             asyncio.create_task(_clean_staging(jobs)),
+            asyncio.create_task(figures.watch_loop()),
             asyncio.create_task(sender.run(settings.webhook_poll_s)),
         ]
         try:
@@ -98,6 +104,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     app.add_middleware(middleware.Problems)
     app.add_middleware(middleware.Tus)
     app.add_middleware(middleware.SecurityHeaders)
+    app.add_middleware(Measured, figures=figures)
     app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]
     return app
 

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from service.jobs import Jobs
+from service.metrics import Figures
 from service.problems import Problem, retry_after
 from service.settings import ServiceSettings
 from worker import ledger
@@ -44,6 +45,8 @@ class Context:
     settings: ServiceSettings
     jobs: Jobs
     keys: ledger.Keys
+    outbox: ledger.Outbox
+    figures: Figures
     uploads: Slots
     streams: Slots
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

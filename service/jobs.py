@@ -12,11 +12,13 @@ from pydantic import ValidationError
 from service.addresses import NotPublic, target_of
 from service.hints import Hints
 from service.problems import Problem, field_errors, from_first_look, retry_after
+from service.quotas import quotas_of, require_room
 from service.settings import ServiceSettings
 from service.tus import metadata_of
 from service.uploads import Upload, UploadLimits, clean_filename
 from worker import ledger
 from worker.ledger.broker import QUEUE
+from worker.ledger.failpoints import reach
 from worker.ledger.media import sniff
 
 log = logging.getLogger(__name__)
@@ -52,8 +54,10 @@ class Jobs:
         """A place for an upload on its way in."""
         return self.book.storage.new_staging(ledger.new_id("up"))
 
-    def check_room(self) -> None:
-        """Raise the 503 of a full queue, before anything is uploaded."""
+    def check_room(self, owner: str | None) -> None:
+        """Raise the 429 of an owner's quota and the 503 of a full queue, before anything is uploaded."""
+        if owner is not None:
+            require_room(quotas_of(self.book, self.settings, owner), self._seconds_per_job())
         counts = self.book.counts()
         if counts.queued >= self.settings.max_queued:
             seconds = self._seconds_per_job() / max(1, len(self.book.workers(self.settings.worker_fresh_s)))
@@ -130,12 +134,15 @@ class Jobs:
             self.book.storage.remove_job(job_id)
         if job.state is ledger.State.DELETED:
             raise ledger.JobDeleted(job.id)
+        reach("accept.before_202")
         return Opened(job, created)
 
     def hint(self, job_id: str) -> None:
         """Tell the workers; a failure costs seconds, never the job."""
+        reach("hint.before")
         if self.hints.send(job_id):
             self.book.mark_dispatched(job_id)
+        reach("hint.after")
 
     def ended_with(self, job: ledger.Job) -> Problem | None:
         """Why a job has no artifacts to hand out; None when it has."""

@@ -61,6 +61,7 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "unreadable_media": (422, "Unreadable media"),
     "media_too_small": (422, "Media too small"),
     "upload_locked": (423, "Upload is being written"),
+    "quota_exceeded": (429, "Quota exceeded"),
     "too_many_uploads": (429, "Too many open uploads"),
     "checksum_mismatch": (460, "Checksum mismatch"),
     "internal_error": (500, "Internal error"),

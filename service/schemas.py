@@ -250,6 +250,24 @@ class QueueLimits(Reply):
     max_uploads: int
 
 
+class QuotaUse(Reply):
+    """One bound of an owner, and how much of it is used."""
+
+    limit: int | None
+    """null: none."""
+    used: int
+
+
+class QuotaLimits(Reply):
+    """What one owner may have; without keys there is one owner and no bound but those of the queue."""
+
+    active_jobs: QuotaUse
+    """Waiting and running."""
+    stored_bytes: QuotaUse
+    """Inputs and artifacts that were not deleted."""
+    open_uploads: QuotaUse
+
+
 class OptionLimits(Reply):
     """Bounds of some options; the schema of the options has them all."""
 
@@ -263,6 +281,7 @@ class Limits(Reply):
 
     upload: UploadLimits
     queue: QueueLimits
+    quotas: QuotaLimits
     options: OptionLimits
 
 

@@ -53,6 +53,10 @@ class ServiceSettings(BaseSettings):
 
     max_queued: int = Field(200, ge=1)
     """More waiting jobs than this are not accepted."""
+    max_active_jobs_per_owner: int = Field(50, ge=1)
+    """Waiting and running jobs of one owner, where keys are required."""
+    max_stored_bytes_per_owner: int = Field(100 * GIB, ge=1)
+    """Inputs and artifacts of one owner, where keys are required."""
     max_uploads: int = Field(16, ge=1)
     """Uploads at the same time."""
     max_event_streams: int = Field(128, ge=1)

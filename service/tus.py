@@ -23,6 +23,7 @@ from service.middleware import TUS_VERSION
 from service.problems import Problem, out_of_disk
 from service.threads import in_file_thread
 from worker import ledger
+from worker.ledger.failpoints import reach
 
 EXTENSIONS = "creation,checksum,expiration,termination"
 ALGORITHMS = ("sha1", "sha256")
@@ -178,6 +179,8 @@ class _Writer:
         self._file.close()
 
     def _commit(self) -> None:
+        reach("fsync_file.before")
         os.fsync(self._file.fileno())
+        reach("fsync_file.after")
         self._advance(self._offset)
         self._committed = self._offset

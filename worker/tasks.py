@@ -1,6 +1,7 @@
 """The one Celery task. It carries no work, only the news that there is some."""
 
 from worker.app import app
+from worker.ledger.failpoints import reach
 from worker.ledger.ledger import RECONSTRUCT
 from worker.supervisor import Supervisor
 
@@ -17,4 +18,6 @@ def use(supervisor: Supervisor) -> None:
 def reconstruct(job_id: str) -> None:
     """A hint that a job waits, nothing more. The lease decides: a second hint finds it taken and leaves."""
     assert _supervisor is not None
+    reach("ack.before")
     _supervisor.serve(job_id)
+    reach("ack.after")

@@ -1,6 +1,5 @@
 """`mononphm api`: the HTTP API alone, for scaling out or beside workers that run elsewhere."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,10 @@ def command(fd: int | None, **given: Any) -> None:
     """
     from service.server import CannotServe, address_of, as_bound, bind, inherited, serve
     from service.settings import ServiceSettings
+    from worker import logs
 
     settings = ServiceSettings(**{name: value for name, value in given.items() if value is not None})
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
-    logging.getLogger().setLevel(settings.log_level.upper())
+    logs.configure(settings.log_level)
     try:
         listener = bind(settings) if fd is None else inherited(fd)
     except CannotServe as error:

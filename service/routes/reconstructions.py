@@ -95,9 +95,9 @@ SUBMIT_BODY = {
         **ACCEPTED,
         **documented(
             *WRITES, "malformed_request", "upload_aborted", "upload_timeout", "idempotency_conflict", "job_deleted",
-            "media_too_large", "unsupported_content_type", "unsupported_media", "invalid_request", "invalid_options",
-            "unreadable_media", "media_too_small", "invalid_input", "queue_full", "out_of_disk", "upload_not_found",
-            "upload_gone", "upload_incomplete", "upload_used", "upload_locked",
+            "media_too_large", "quota_exceeded", "unsupported_content_type", "unsupported_media", "invalid_request",
+            "invalid_options", "unreadable_media", "media_too_small", "invalid_input", "queue_full", "out_of_disk",
+            "upload_not_found", "upload_gone", "upload_incomplete", "upload_used", "upload_locked",
         ),
     },
 )  # fmt: skip
@@ -107,7 +107,7 @@ async def submit(request: Request, here: Here, who: Who, idempotency_key: Idempo
     As `application/json`, the file is a resumable upload that has arrived completely; it is spent by this.
     """
     key = checked_key(idempotency_key)
-    await in_ledger_thread(here.jobs.check_room)
+    await in_ledger_thread(here.jobs.check_room, who.owner)
     if is_json(request):
         opened = await submit_resumable(request, here, who, key)
         return await accepted(here, opened.job, replayed=not opened.created)
@@ -207,13 +207,15 @@ async def cancel(asked: OneJob, here: Here, response: Response) -> schemas.Job:
     summary="Run a failed or cancelled job again",
     responses={
         **ACCEPTED,
-        **documented(*WRITES, *ONE_JOB, "wrong_state", "idempotency_conflict", "queue_full", "out_of_disk"),
+        **documented(
+            *WRITES, *ONE_JOB, "wrong_state", "idempotency_conflict", "queue_full", "quota_exceeded", "out_of_disk"
+        ),
     },
 )
-async def retry(ended: OneJob, here: Here, idempotency_key: IdempotencyKey = None) -> Response:
+async def retry(ended: OneJob, here: Here, who: Who, idempotency_key: IdempotencyKey = None) -> Response:
     """Same input, same options, as a new job: terminal states never change."""
     key = checked_key(idempotency_key)
-    await in_ledger_thread(here.jobs.check_room)
+    await in_ledger_thread(here.jobs.check_room, who.owner)
     job = await in_file_thread(here.jobs.book.retry, ended.id, idempotency_key=key)
     return await accepted(here, job)
 

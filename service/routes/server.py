@@ -4,12 +4,14 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from sqlalchemy.exc import SQLAlchemyError
 
-from service import registry, schemas
+from service import metrics, registry, schemas
+from service.access import Who
 from service.context import Context, Here
 from service.problems import Problem, documented, retry_after
+from service.quotas import quotas_of
 from service.routes.reconstructions import ANY, OPEN
 from service.threads import in_file_thread, in_ledger_thread
 from worker.ledger.options import DEFAULT_RETENTION_HOURS
@@ -24,9 +26,11 @@ PACKAGES = ("fastapi", "starlette", "uvicorn", "pydantic", "sqlalchemy", "celery
 
 
 @router.get("/limits", response_model=schemas.Limits, summary="Limits in force", responses=documented(*ANY))
-async def limits(here: Here) -> schemas.Limits:
-    """What a file may be, how much is accepted at once, and how much waits now."""
+async def limits(here: Here, who: Who) -> schemas.Limits:
+    """What a file may be, how much is accepted at once, how much waits now, and how much of it is yours."""
     counts = await in_ledger_thread(here.jobs.book.counts)
+    quotas = await in_ledger_thread(quotas_of, here.jobs.book, here.settings, who.owner)
+    open_uploads = await in_ledger_thread(here.jobs.resumable.open_ones, who.opens_for)
     settings = here.settings
     return schemas.Limits(
         upload=schemas.UploadLimits(
@@ -38,10 +42,37 @@ async def limits(here: Here) -> schemas.Limits:
             max_queued=settings.max_queued, queued=counts.queued, running=counts.running,
             max_uploads=settings.max_uploads,
         ),
+        quotas=schemas.QuotaLimits(
+            active_jobs=schemas.QuotaUse(limit=quotas.active_jobs.limit, used=quotas.active_jobs.used),
+            stored_bytes=schemas.QuotaUse(limit=quotas.stored_bytes.limit, used=quotas.stored_bytes.used),
+            open_uploads=schemas.QuotaUse(limit=settings.max_open_uploads, used=open_uploads),
+        ),
         options=schemas.OptionLimits(
             max_labels=16, default_retention_hours=DEFAULT_RETENTION_HOURS, max_mesh_resolution=512
         ),
     )  # fmt: skip
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    summary="Figures for Prometheus",
+    responses={
+        200: {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        **documented(*ANY),
+    },
+)
+async def figures(here: Here) -> Response:
+    """Queue, workers, attempts, webhooks, space, requests and loop lag. Where keys are required: scope admin."""
+    own: list[metrics.Sample] = [
+        ("uploads_running", {}, here.uploads.taken),
+        ("event_streams", {}, here.streams.taken),
+    ]
+    recorded = await in_ledger_thread(
+        lambda: list(metrics.of_record(here.jobs.book, here.outbox, here.settings.worker_fresh_s))
+    )
+    text = metrics.text_of([*recorded, *own, *here.figures.samples()])
+    return Response(text, headers={"Content-Type": metrics.MEDIA_TYPE})
 
 
 @router.get("/health/live", response_model=schemas.Alive, summary="Does the process turn?", responses=documented(*OPEN))

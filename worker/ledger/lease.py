@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from worker.ledger import schema
 from worker.ledger.errors import Cancelled, LeaseLost
+from worker.ledger.failpoints import reach
 from worker.ledger.failure import Failure
 from worker.ledger.options import ReconstructionOptions
 from worker.ledger.order import Order
@@ -106,6 +107,7 @@ class Lease:
         """
         if self.cancel_requested():  # before any file is touched: a lost lease may belong to a published attempt
             raise Cancelled(self.job_id)
+        reach("publish.before_seal")
         sealed = self.ledger.storage.seal(self.job_id, self.fence, list(manifest.get("artifacts", [])))
         with self.ledger.writing() as tx:
             job = self._held(tx)
@@ -135,6 +137,8 @@ class Lease:
             self.ledger.close_attempt(tx, job, "succeeded")
             values = {"percent": 100.0, "published_fence": self.fence, "lease_until": None, "warnings": warnings}
             self.ledger.move(tx, job, State.SUCCEEDED, **values, **_learnt(job, manifest))
+            reach("publish.before_commit")
+        reach("publish.after_commit")
         for fence in self.ledger.storage.attempts(self.job_id):
             if fence < self.fence:
                 self.ledger.storage.discard_attempt(self.job_id, fence)

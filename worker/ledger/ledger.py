@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from worker.ledger import database, outbox, schema
 from worker.ledger.broker import QUEUE
 from worker.ledger.errors import IdempotencyConflict, IllegalTransition, InvalidCursor, JobDeleted, JobNotFound
+from worker.ledger.failpoints import reach
 from worker.ledger.failure import Failure, worker_lost
 from worker.ledger.ids import new_job_id
 from worker.ledger.lease import Lease
@@ -231,6 +232,22 @@ class Ledger:
             since = tx.execute(oldest).scalar_one_or_none()
             age = (self.now(tx) - since).total_seconds() if since else 0.0
         return Counts({State(state): number for state, number in rows}, max(age, 0.0))
+
+    def stored_bytes(self, owner: str | None = None) -> int:
+        """Bytes of inputs and published artifacts that were not deleted."""
+        jobs, files = schema.jobs, schema.artifacts
+        whose = (jobs.c.state != State.DELETED.value, sa.true() if owner is None else jobs.c.owner == owner)
+        inputs = sa.select(sa.func.coalesce(sa.func.sum(jobs.c.input["bytes"].as_integer()), 0)).where(*whose)
+        made = sa.select(sa.func.coalesce(sa.func.sum(files.c.bytes), 0)).join(jobs, jobs.c.id == files.c.job_id)
+        with self.reading() as tx:
+            return int(tx.execute(inputs).scalar_one()) + int(tx.execute(made.where(*whose)).scalar_one())
+
+    def attempt_outcomes(self) -> dict[str, int]:
+        """How the attempts of all jobs that were not deleted ended; `running` for those that did not yet."""
+        table = schema.attempts
+        query = sa.select(sa.func.coalesce(table.c.outcome, "running"), sa.func.count()).group_by(table.c.outcome)
+        with self.reading() as tx:
+            return {str(outcome): int(number) for outcome, number in tx.execute(query)}
 
     # ---------------------------------------------------------------- the user's wishes
 
@@ -489,6 +506,8 @@ class Ledger:
             connection = connection.execution_options(**{database.WRITE: True})
             with connection.begin():
                 yield connection
+                reach("commit.before")
+            reach("commit.after")
 
     def now(self, tx: sa.Connection) -> datetime:
         """The time by which leases are judged: the database server's, or this machine's for a database file."""

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from worker.ledger.errors import UnsealedArtifact
+from worker.ledger.failpoints import reach
 
 CHUNK_BYTES = 1 << 20
 MANIFEST = "manifest.json"
@@ -88,7 +89,9 @@ class LocalStorage:
         target = self.input_path(job_id)
         target.parent.mkdir(parents=True, exist_ok=True)
         fsync_file(staged)
+        reach("rename.before")
         staged.replace(target)
+        reach("rename.after")
         fsync_directory(target.parent)
         fsync_directory(self.inputs)
         return target
@@ -197,20 +200,24 @@ class LocalStorage:
 
 def fsync_file(path: Path) -> None:
     """Bring a file's bytes to the disk."""
+    reach("fsync_file.before")
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    reach("fsync_file.after")
 
 
 def fsync_directory(path: Path) -> None:
     """Bring a directory's entries to the disk: without it a rename may be forgotten."""
+    reach("fsync_directory.before")
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    reach("fsync_directory.after")
 
 
 def sha256_of(path: Path) -> str:
@@ -272,7 +279,9 @@ def _remove(folder: Path) -> Removed:
     if not folder.exists():
         return Removed(0, 0, True)
     infos = list(_files_below(folder))
+    reach("remove.before")
     shutil.rmtree(folder, ignore_errors=True)
+    reach("remove.after")
     return Removed(len(infos), sum(info.st_size for info in infos), not folder.exists())
 
 
