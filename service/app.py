@@ -20,7 +20,7 @@ from service.hints import Hints
 from service.jobs import Jobs
 from service.metrics import Figures, Measured
 from service.problems import FieldError, Problem, ProblemDocument, answer
-from service.routes import artifacts, page, reconstructions, server, uploads
+from service.routes import animations, artifacts, page, reconstructions, server, uploads
 from service.schemas import FromUpload
 from service.settings import ServiceSettings
 from service.threads import in_file_thread
@@ -89,8 +89,8 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    for router in (reconstructions.router, uploads.router, artifacts.router, server.router, page.router):
-        app.include_router(router)
+    for room in (reconstructions, animations, uploads, artifacts, server, page):
+        app.include_router(room.router)
     for kind in (Problem, LedgerError, HTTPException, RequestValidationError, SQLAlchemyError):
         app.add_exception_handler(kind, answer)
     # The last one added is the outermost.

@@ -1,14 +1,17 @@
 """Opening a job: what arrived is looked at, made durable and committed, and only then promised."""
 
+import json
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from pydantic import ValidationError
 
+from service import animations
 from service.addresses import NotPublic, target_of
 from service.hints import Hints
 from service.problems import Problem, field_errors, from_first_look, retry_after
@@ -17,6 +20,7 @@ from service.settings import ServiceSettings
 from service.tus import metadata_of
 from service.uploads import Upload, UploadLimits, clean_filename
 from worker import ledger
+from worker.ledger import bundle
 from worker.ledger.broker import QUEUE
 from worker.ledger.failpoints import reach
 from worker.ledger.media import sniff
@@ -100,6 +104,24 @@ class Jobs:
             path.unlink(missing_ok=True)
         return opened
 
+    def open_animation(
+        self, identity: ledger.Job, expressions: ledger.Job, options: dict[str, Any], key: str | None, owner: str
+    ) -> Opened:
+        """A job whose input is what is needed of two finished ones. Raises Problem and LedgerError."""
+        wanted = parse_options(json.dumps(options).encode(), self.settings.webhook_allow_private)
+        files = animations.files_of(self.book, identity, expressions)
+        staged = self.new_staging()
+        try:
+            digest = animations.pack(self.book, files, staged, self.settings.free_space_reserve_bytes)
+            name, size = f"{identity.id}+{expressions.id}.zip", staged.stat().st_size
+            facts = ledger.InputFacts(name, bundle.MEDIA_TYPE, size, digest)
+            return self._open(
+                lambda job_id: self.book.storage.accept_input(staged, job_id), facts, wanted, key, owner,
+                kind="animation",
+            )  # fmt: skip
+        finally:
+            staged.unlink(missing_ok=True)
+
     def _spent(
         self, found: ledger.Resumable, filename: str, options: ledger.ReconstructionOptions, key: str | None, owner: str
     ) -> Opened:
@@ -119,13 +141,14 @@ class Jobs:
         idempotency_key: str | None,
         owner: str,
         within: Callable[[sa.Connection, str], None] = lambda tx, job_id: None,
+        kind: str = "reconstruction",
     ) -> Opened:
         job_id = ledger.new_job_id()
         try:
             take(job_id)
             job, created = self.book.open_job(
                 job_id, facts, options, idempotency_key=idempotency_key, owner=owner, queue=QUEUE,
-                within=lambda tx: within(tx, job_id),
+                kind=kind, within=lambda tx: within(tx, job_id),
             )  # fmt: skip
         except BaseException:
             self.book.storage.remove_job(job_id)

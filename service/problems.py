@@ -56,6 +56,8 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "range_not_satisfiable": (416, "Range not satisfiable"),
     "unknown_host": (421, "Unknown host name"),
     "invalid_request": (422, "Invalid request"),
+    "models_differ": (422, "Made by different models"),
+    "outputs_missing": (422, "A needed output is missing"),
     "invalid_options": (422, "Invalid options"),
     "invalid_input": (422, "The input cannot be used"),
     "unreadable_media": (422, "Unreadable media"),

@@ -157,6 +157,19 @@ class FromUpload(BaseModel):
     """ReconstructionOptions."""
 
 
+class Animation(BaseModel):
+    """Whose head, and whose expressions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    identity: str = Field(max_length=64, examples=[JOB_ID])
+    """The reconstruction that says who it is."""
+    expressions: str = Field(max_length=64, examples=["rec_06fm2v7d3r8k1x9q5w4t0yz6ac"])
+    """The reconstruction that says what the head does."""
+    options: dict[str, Any] = Field(default_factory=dict, examples=[{"mesh_format": "glb"}])
+    """ReconstructionOptions; `outputs`, `mesh_format`, `mesh_resolution`, `quality` and those of the job count."""
+
+
 class JobPage(Reply):
     """Some jobs, newest first."""
 

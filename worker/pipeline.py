@@ -39,6 +39,7 @@ from mononphm_core.tracking.config import TrackingConfig
 from mononphm_core.tracking.quality import tracking_config
 from mononphm_core.types import ColourField, Frame, HeadMesh, ObservedClip, OnStep, TrackedSequence
 from worker import models
+from worker.ledger import bundle
 from worker.ledger.options import FovCamera, ReconstructionOptions
 from worker.ledger.order import Order
 
@@ -63,6 +64,10 @@ def prepare() -> dict[str, Any]:
 
 def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
     """Reconstruct `order.input_path` into `workspace`; returns the manifest. Errors: mononphm_core.errors."""
+    if order.media_type == bundle.MEDIA_TYPE:
+        from worker import animation  # it stands on this module
+
+        return animation.run(order, workspace, on_step)
     options = order.options
     card = models.find(options.model)
     model = registry.warm_model(card, order.device)

@@ -31,13 +31,13 @@ FAILPOINTS = "*:0.002"
 class Storm:
     """One run: users submit, things die, then everything is looked at."""
 
-    def __init__(self, folder: Path, setup: str, *, seed: int, lease_s: float, failpoints: str = FAILPOINTS) -> None:
+    def __init__(self, folder: Path, setup: str, *, seed: int, lease_s: float, redis: Path | None = None) -> None:
         self.done: Counter[str] = Counter()
         self._chance = random.Random(seed)
         self._seed = seed
         self._folder = folder
         self._losses: list[tuple[float, str, int]] = []
-        self.system = System(folder, setup, lease_s=lease_s, failpoints=failpoints)
+        self.system = System(folder, setup, lease_s=lease_s, failpoints=FAILPOINTS, redis=redis)
         self.users: Users | None = None
 
     def rage(self, seconds: float, pause_s: float, users: int = 3) -> None:
@@ -157,11 +157,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lease", type=float, default=15.0)
     parser.add_argument("--pause", type=float, default=1.0, help="mean seconds between two kills")
+    parser.add_argument("--redis", type=Path, help="a redis-server that is not installed where Debian puts it")
     parser.add_argument("--out", type=Path, help="folder for chaos_<setup>.md")
     arguments = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chaos") as name:
-        storm = Storm(Path(name), arguments.setup, seed=arguments.seed, lease_s=arguments.lease)
+        storm = Storm(Path(name), arguments.setup, seed=arguments.seed, lease_s=arguments.lease, redis=arguments.redis)
         try:
             storm.rage(arguments.seconds, arguments.pause)
             verdict = storm.verdict()

@@ -30,12 +30,19 @@ class System:
     """One set-up of the service. A watching thread starts again whatever died, as a process manager would."""
 
     def __init__(
-        self, folder: Path, setup: str, *, workers: int = 2, lease_s: float = 15.0, failpoints: str = ""
+        self,
+        folder: Path,
+        setup: str,
+        *,
+        workers: int = 2,
+        lease_s: float = 15.0,
+        failpoints: str = "",
+        redis: Path | None = None,
     ) -> None:
         self.data, self.setup, self.lease_s = folder / "data", setup, lease_s
         self.failpoint_log = folder / "failpoints.log"
         self.deaths: list[tuple[float, str]] = []
-        self._folder, self._failpoints = folder, failpoints
+        self._folder, self._failpoints, self._redis_server = folder, failpoints, redis
         self._short = Path(tempfile.mkdtemp(prefix="mc"))  # a unix socket's path must be short
         self._stopping = threading.Event()
         self._suspended: set[int] = set()
@@ -170,7 +177,7 @@ class System:
         shutil.rmtree(self._short, ignore_errors=True)
 
     def _start_redis(self) -> None:
-        server = find_redis_server()
+        server = self._redis_server or find_redis_server()
         assert server is not None, "install redis-server, or choose the set-up `embedded`"
         self._redis = start_redis(server, self._short / "redis.sock")
 

@@ -285,6 +285,7 @@ def test_the_document_promises_every_path_of_the_service_and_no_later_one():
         f"POST {own}/retry", f"GET {own}/events", f"GET {own}/artifacts", f"GET {own}/artifacts/{{name}}",
         f"HEAD {own}/artifacts/{{name}}", f"GET {own}/artifacts.zip", f"GET {own}/expressions", "GET /limits",
         "GET /metrics", "GET /health/live", "GET /health/ready", "OPTIONS /uploads", "POST /uploads",
+        "POST /animations",
         "HEAD /uploads/{upload_id}", "PATCH /uploads/{upload_id}", "DELETE /uploads/{upload_id}",
         "GET /version", "GET /models", "GET /models/{name}", "GET /",
         "GET /r/{job_id}",
