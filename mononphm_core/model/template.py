@@ -7,6 +7,7 @@ Codes of a prior that carries a template are *defined* by it (whitened principal
 remains around each anchor), so this is exact for the prior's own heads up to the truncation that the model card states.
 """
 
+import numpy as np
 import torch
 import torch.nn as nn
 from jaxtyping import Float, Int
@@ -72,6 +73,11 @@ class TemplateHead(nn.Module):
     def d_local(self) -> int:
         """Length of one local part."""
         return int(self.local_basis.shape[-1])
+
+    def mean_landmarks(self) -> Float[np.ndarray, "478 3"]:
+        """The mean head's dense landmarks with a neutral face: what first poses are measured against."""
+        no_one = self.mean.new_zeros(1, self.geo_span.shape[0])
+        return self.posed(no_one, 0 * self.z_canonical[None], "mediapipe478")[0].cpu().numpy()
 
     def rows(self, group: str) -> slice:
         """The named range of points."""

@@ -1,0 +1,143 @@
+"""The public interface: what it promises, and that its documentation runs as it stands."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import mononphm_core as mononphm
+from mononphm_core import api
+from mononphm_core.errors import AssetError, WeightsNotFound
+from mononphm_core.types import HeadPose, IdentityCode, Intrinsics
+from tests.core.model.test_published import anchors_for
+from tests.golden.checkpoints import document_of, golden_model, random_states, small, write_experiment
+from tests.golden.tables import table
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLIC = {
+    "Model", "Picture", "Sample", "extract_mesh", "load_model", "render", "track",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model():
+    return api.Model(golden_model("tiny"), "tiny")
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return {name: torch.from_numpy(value) for name, value in table("forward_tiny").items()}
+
+
+@pytest.fixture(scope="module")
+def person(golden):
+    return IdentityCode(golden["geo"].flatten(), golden["app"].flatten())
+
+
+@pytest.mark.slow
+def test_the_documentation_runs_as_it_stands():
+    """Every block of docs/python_api.md, in order, in one process without warnings: a reader will paste them."""
+    text = (ROOT / "docs" / "python_api.md").read_text("utf-8")
+    script = "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "vertices in head units" in done.stdout
+
+
+def test_the_package_offers_the_interface_and_loads_nothing_until_it_is_asked():
+    """`import mononphm_core.errors` must stay free of tensors for the ledger; names are looked up on first use."""
+    assert set(mononphm.__all__) == PUBLIC
+    for name in PUBLIC:
+        assert getattr(mononphm, name) is getattr(api, name)
+        assert getattr(mononphm, name).__doc__
+    with pytest.raises(AttributeError, match="no_such_verb"):
+        mononphm.no_such_verb  # noqa: B018
+    script = "import sys, mononphm_core; assert mononphm_core.__all__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
+
+
+def test_a_query_gives_the_published_numbers(model, golden, person):
+    """Distance, colour and gradient of the golden checkpoint through the public door."""
+    sample = model.query(golden["queries"], person, golden["exp"].flatten())
+    torch.testing.assert_close(sample.sdf.double(), golden["f64_sdf"][:, 0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(sample.colour.double(), golden["f64_color"], rtol=0, atol=2e-6)
+    torch.testing.assert_close(sample.gradient.double(), golden["f64_gradient"], rtol=0, atol=5e-6)
+    torch.testing.assert_close(model.anchors(person), golden["anchors"], rtol=0, atol=1e-7)
+    assert not any(value.requires_grad for value in sample)
+
+
+def test_points_asked_in_pieces_are_the_points_asked_at_once(model, golden, person, monkeypatch):
+    """Pieces bound the memory, nothing else."""
+    whole = model.query(golden["queries"], person, golden["exp"].flatten())
+    monkeypatch.setattr(api, "CHUNK", 100)
+    for part, same in zip(model.query(golden["queries"], person, golden["exp"].flatten()), whole, strict=True):
+        torch.testing.assert_close(part, same, rtol=0, atol=1e-6)
+
+
+def test_a_query_is_differentiable_to_second_order(model, golden, person):
+    """The golden product of the gradient's Jacobian, by one backward call of a user's."""
+    z_geo = person.z_geo.clone().requires_grad_(True)
+    sample = model.query(golden["queries"], IdentityCode(z_geo, person.z_app), golden["exp"].flatten())
+    (sample.gradient * golden["cotangent_gradient"]).sum().backward()
+    expected = golden["f64_vjp_of_gradient_geo"].flatten()
+    torch.testing.assert_close(z_geo.grad.double(), expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_posed_anchors_go_back_to_the_canonical_ones(model, golden, person):
+    """Forward warp, then the backward field: the identity, to the search's tolerance."""
+    expression = golden["exp"].flatten()
+    posed = model.posed_anchors(person, expression)
+    back = model.to_canonical(posed, person, expression)[:, :3]
+    torch.testing.assert_close(back, model.anchors(person), rtol=0, atol=1e-4)
+    assert (posed - back).norm(dim=-1).max() > 1e-2
+
+
+def test_a_mesh_lies_on_the_zero_set_with_the_fields_colours(model, golden, person):
+    """Vertices within what a straight edge of a cell can miss, colours those of the field there, to a rounding."""
+    expression = golden["exp"].flatten()
+    mesh = api.extract_mesh(model, person, expression, resolution=24)
+    sample = model.query(torch.from_numpy(mesh.vertices), person, expression)
+    cell = 1.35 / 24
+    assert sample.sdf.abs().max() < cell and sample.sdf.abs().median() < cell / 20  # this head is wavy
+    expected = ((sample.colour + 1) / 2 * 255).clamp(0, 255)
+    assert (torch.from_numpy(mesh.colours).float() - expected).abs().max() <= 0.5 + 1e-3
+
+
+def test_a_rendered_picture_shows_the_surface_where_its_rays_meet_it(model, golden, person):
+    """The field is nearly zero at the rendered depth, normals are its gradients, outside is background."""
+    expression = golden["exp"].flatten()
+    camera = Intrinsics(26.0, 26.0, 8.0, 6.0, 15, 13)
+    turn = torch.tensor([[[1.0, 0, 0], [0, -1, 0], [0, 0, -1]]])
+    pose = HeadPose(turn, torch.tensor([[0.0, 0.0, 2.0]]), torch.tensor(1.0))
+    seen = api.render(model, person, expression, camera, pose, background=0.25)
+    assert seen.rgb.shape == (13, 15, 3)
+    hit, missed = seen.opacity > 0.99, seen.opacity < 1e-3
+    assert hit.sum() > 20 and missed.sum() > 40
+    rows, columns = torch.nonzero(hit, as_tuple=True)
+    direction = torch.stack([(columns + 0.5 - 8) / 26, (rows + 0.5 - 6) / 26, torch.ones(len(rows))], -1)
+    direction = torch.nn.functional.normalize(direction, dim=-1) @ turn[0].T
+    x = pose.translation[0] + seen.depth[hit][:, None] * direction
+    there = model.query(x, person, expression)
+    assert there.sdf.abs().median() < 3e-3
+    facing = (seen.normal[hit] * torch.nn.functional.normalize(there.gradient, dim=-1)).sum(-1)
+    assert facing.median() > 0.99
+    torch.testing.assert_close(seen.rgb[missed], torch.full_like(seen.rgb[missed], 0.25), atol=2e-3, rtol=0)
+
+
+def test_a_published_experiment_is_loaded_by_its_path_and_a_model_by_folder_or_name(tmp_path):
+    """Three ways to one network; names that are nowhere are an error that lists what there is."""
+    config = small()
+    write_experiment(tmp_path / "exp", document_of(config), random_states(config, 1), anchors_for(config))
+    by_path = mononphm.load_model(tmp_path / "exp")
+    assert (by_path.name, by_path.network.config, by_path.card) == ("exp", config, None)
+    default = mononphm.load_model()
+    assert default.card is not None and default.name == "open-small"
+    assert mononphm.load_model(default.card.path.parent).network is default.network
+    with pytest.raises(WeightsNotFound, match="open-small"):
+        mononphm.load_model("no-such-model")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AssetError, match="has no configs.yaml"):
+        mononphm.load_model(tmp_path / "empty")
