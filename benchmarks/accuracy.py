@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--people", nargs="*")
     parser.add_argument("--kinds", nargs="*", default=["video", "single"])
     parser.add_argument("--cameras", nargs="*", default=["known", "unknown"])
+    parser.add_argument("--methods", nargs="*", default=["product", "mean head"])
     parser.add_argument("--quality", default="standard")
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
@@ -53,7 +54,7 @@ def main() -> None:
         for kind in given.kinds:
             for camera in given.cameras:
                 for method, make in (("product", product), ("mean head", mean_head)):
-                    if method == "mean head" and camera == "unknown":
+                    if method not in given.methods or (method == "mean head" and camera == "unknown"):
                         continue
                     row = {"person": person, "kind": kind, "camera": camera, "method": method}
                     rows.append(
@@ -70,7 +71,7 @@ def order_of(given: argparse.Namespace, person: str, kind: str, camera: str) -> 
     """The job that a user would send."""
     folder = given.data / person
     source = folder / ("video.mp4" if kind == "video" else "single.png")
-    options: dict[str, Any] = {"quality": given.quality}
+    options: dict[str, Any] = {"quality": given.quality, "outputs": ["meshes", "cameras", "expressions", "manifest"]}
     if camera == "known":
         options["camera"] = json.loads((folder / f"camera_{kind}.json").read_text())
     return Order("bench", source, source.name, "", sha256_of_file(source), ReconstructionOptions.from_json(options))

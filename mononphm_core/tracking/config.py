@@ -38,9 +38,9 @@ class LandmarkFitConfig:
     """How fast a head moves, head units after one second."""
     turn_sigma_per_s: float = 0.6
     """How fast a head turns, radians after one second."""
-    turn_jolt_sigma: float = 30.0
-    """White acceleration of a head's turn: radians / s^2 times the root of a second."""
-    shift_jolt_sigma: float = 8.0
+    turn_jolt_sigma: float = 8.0
+    """White acceleration of a head's turn, radians / s^2 times the root of a second: 4 degrees a frame^2 at 24 Hz."""
+    shift_jolt_sigma: float = 2.0
     """The same of its place, head units."""
     neighbour_s: float = 0.12
     """Frames further apart than this say nothing of each other's acceleration."""
@@ -55,7 +55,7 @@ class LandmarkFitConfig:
     """Rim points of a frame."""
     contour_sigma: float = 0.006
     """Uncertainty of the mask's border, share of the face height."""
-    contour_independent: float = 0.08
+    contour_independent: float = 0.2
     """Rim points that count: neighbours share their error."""
 
     @property

@@ -22,6 +22,9 @@ RIM_PX = 1.2
 """Points this near to the drawn silhouette's border lie on it, not on a contour inside it (pixels of that drawing)."""
 REACH = 0.09
 """How far a rim point may be from its border, share of the crop."""
+BORDER_PX = 0.4
+"""How far outside the head's true outline the masks end, crop pixels: median over 26 rendered heads of random people in
+random poses, none of whom is in any test (standard deviation 0.3)."""
 SKIN_DEPTH = 0.016
 """How far inside the border there must be skin, share of the crop."""
 
@@ -47,7 +50,7 @@ class Outline:
         signed = cv2.GaussianBlur((inside - outside - half).astype(np.float32), (0, 0), 1.0)
         skin = observation.skin.numpy().astype(np.float32)
         gy, gx = np.gradient(signed)
-        return Outline(signed / observation.crop.scale, (gx, gy), skin, observation.crop)
+        return Outline((signed - BORDER_PX) / observation.crop.scale, (gx, gy), skin, observation.crop)
 
     def sample(self, pixels: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "points 3"]:
         """Signed distance and its unit gradient (towards the person) at original pixels."""

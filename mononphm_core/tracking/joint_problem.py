@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mononphm_core.geometry.rotations import so3_log
 from mononphm_core.model.template import TemplateHead
@@ -232,14 +232,18 @@ class JointProblem:
             (np.arange(3), 1 / (c.turn_sigma_per_s**2 * dt), turns(at.r)),
         ]
 
+    def evenly_near(self) -> Bool[np.ndarray, "middles"]:
+        """For every frame between two others: whether the three follow each other closely and evenly."""
+        dt = np.diff(self.times)
+        before, after = dt[:-1], dt[1:]
+        near = np.maximum(before, after) < self.config.neighbour_s
+        return near & (np.abs(before - after) < 0.2 * (before + after))
+
     def _accelerations(self, at: State) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The same for the change of the change, where three frames follow each other closely and evenly."""
         if len(at.r) < 3:
             return []
-        dt = np.diff(self.times)
-        before, after = dt[:-1], dt[1:]
-        near = (np.maximum(before, after) < self.config.neighbour_s) & (np.abs(before - after) < 0.2 * (before + after))
-        scale = near / (0.5 * (before + after) + 1e-6) ** 3
+        scale = self.evenly_near() / (0.5 * (self.times[2:] - self.times[:-2]) + 1e-6) ** 3
         c, turn = self.config, turns(at.r)
         return [
             (np.arange(3), scale / c.turn_jolt_sigma**2, np.diff(turn, axis=0)),

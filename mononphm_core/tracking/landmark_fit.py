@@ -109,12 +109,13 @@ def figures(problem: JointProblem, at: State) -> dict[str, float]:
     """What tells a good fit from a worse one without knowing the truth: means over the clip.
 
     `texture_disagreement` is the local contrast by which frames differ on the skin; `wobble_mm` the root mean square
-    change of motion of the face's points from frame to frame, which real heads have too, but less of.
+    change of motion of the face's points over three close frames, which real heads have too, but less of (0 where the
+    chosen frames are further apart).
     """
     error, _, _ = problem.landmarks(at)
     distance = np.linalg.norm(error, axis=-1)
     face = problem.landmark.posed(at.s, at.z_exp) @ at.r.transpose(0, 2, 1) + at.t[:, None]
-    jolt = np.diff(face, n=2, axis=0)
+    jolt = np.diff(face, n=2, axis=0)[problem.evenly_near()]
     return {
         "landmark_error_px": float((distance * problem.confidence).sum() / max(problem.confidence.sum(), 1e-9)),
         "wobble_mm": float(np.sqrt((jolt**2).sum(-1).mean()) * MM_PER_UNIT) if len(jolt) else 0.0,

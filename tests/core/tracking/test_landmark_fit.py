@@ -8,7 +8,7 @@ import torch
 
 from mononphm_core.geometry.rotations import angle_between_deg
 from mononphm_core.tracking.config import LandmarkFitConfig
-from mononphm_core.tracking.contours import Outline, rim
+from mononphm_core.tracking.contours import BORDER_PX, Outline, rim
 from mononphm_core.tracking.joint_problem import JointProblem, State
 from mononphm_core.tracking.landmark_fit import fit_landmarks, moved
 from tests.core.tracking.synthetic import CROP, DIRECTIONS, NAMES, Truth, clip_of, model, truth
@@ -188,4 +188,4 @@ def test_rim_points_lie_on_the_border_of_the_mask_that_their_own_surface_made(pe
         at = (1 - found.share)[:, None] * x[found.ends[:, 0]] + found.share[:, None] * x[found.ends[:, 1]]
         distance = outline.sample(at[:, :2] / at[:, 2:] * k[:2] + k[2:])[:, 0] * CROP.scale
         assert len(found.share) > 40
-        assert abs(np.median(distance)) < 0.35  # crop pixels
+        assert abs(np.median(distance) + BORDER_PX) < 0.35  # crop pixels; this mask is exact, real ones are too wide
