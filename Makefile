@@ -20,7 +20,7 @@ export OMP_NUM_THREADS ?= $(CORES)
 export OPENBLAS_NUM_THREADS ?= $(CORES)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo openapi chaos clean
+.PHONY: help setup check test demo openapi chaos fuzz clean
 
 help:  ## say what each target does
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -44,6 +44,9 @@ demo: setup  ## one clip through the real service to meshes and codes (INPUT=cli
 
 chaos: setup  ## kill everything at random for SECONDS and count what was lost (SETUP=embedded|sqlite-redis|postgres-redis)
 	$(BIN)/python -m tests.chaos.run --setup $(SETUP) --seconds $(SECONDS) --out benchmarks/results
+
+fuzz: setup  ## requests generated from the OpenAPI document against a real API, for SECONDS
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
 
 openapi: setup  ## write openapi/openapi.json from the routes
 	$(BIN)/python -m service.openapi

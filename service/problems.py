@@ -7,6 +7,7 @@ incident id, and the whole truth goes to the log.
 import errno
 import json
 import logging
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -251,7 +252,19 @@ def _from_http(error: HTTPException) -> Problem:
 
 async def answer(request: Request, error: Exception) -> Response:
     """The exception handler of the application."""
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        error = HTTPException(405, headers={"Allow": ", ".join(allowed_methods(request))})
     return from_exception(error).response(request.url.path)
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Every method that this path knows; the framework names those of the first route alone (RFC 9110, 10.2.1)."""
+    found: set[str] = set()
+    for path, operations in request.app.openapi()["paths"].items():
+        pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path).replace(r"artifacts/\{name\}", "artifacts/.+"))
+        if re.fullmatch(pattern, request.url.path):
+            found |= {method.upper() for method in operations}
+    return sorted(found) or ["GET"]
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:

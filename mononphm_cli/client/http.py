@@ -3,6 +3,7 @@
 Only what may safely be repeated is repeated: reads, and submits under one Idempotency-Key.
 """
 
+import base64
 import io
 import json
 import random
@@ -14,16 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import ValidationError
 
+from mononphm_cli.client import resumable
+from mononphm_cli.client.events import Event, events_in
 from mononphm_cli.client.models import Artifact, ArtifactList, Job, JobPage, Problem
 from mononphm_cli.failures import RemoteFailure, ServerUnreachable
 
 BUSY = frozenset({429, 502, 503, 504})
 """Answers that mean: the same again, later."""
+
+RESUMABLE_BYTES = 8 << 20
+"""From this size on a file is sent by a resumable upload."""
 
 OnBytes = Callable[[int], None]
 """Told how many more bytes went over the wire; negative when an attempt starts again."""
@@ -78,8 +84,16 @@ class Client:
         idempotency_key: str | None = None,
         on_bytes: OnBytes = lambda count: None,
     ) -> Job:
-        """Upload one file and open a job. The file is streamed; after a lost answer the same key finds the same job."""
+        """Upload one file and open a job. After a lost answer the same key finds the same job.
+
+        A small file is streamed with the request; a large one goes by a resumable upload.
+        """
         key = idempotency_key or str(uuid.uuid4())
+        if path.stat().st_size >= RESUMABLE_BYTES:
+            body = {"upload_id": resumable.upload(self, path, on_bytes), "options": options}
+            job = self._open("/reconstructions", body, key)
+            resumable.forget(self, path)
+            return job
 
         def send() -> httpx.Response:
             with _Counted(path, on_bytes) as source:
@@ -117,6 +131,45 @@ class Client:
             cursor = page.next_cursor
             if not cursor or not page.items:
                 return
+
+    def animate(
+        self, identity: str, expressions: str, options: dict[str, Any] | None = None, idempotency_key: str | None = None
+    ) -> Job:
+        """The head of one finished job with the expressions of another, as a new job."""
+        body = {"identity": identity, "expressions": expressions, "options": options or {}}
+        return self._open("/animations", body, idempotency_key or str(uuid.uuid4()))
+
+    def _open(self, path: str, body: dict[str, Any], key: str) -> Job:
+        return Job.model_validate(
+            self._json(self._repeat(lambda: self._http.post(path, json=body, headers={"Idempotency-Key": key})))
+        )
+
+    def events(self, job_id: str, after: int = 0) -> Iterator[Event]:
+        """The job's story, each event once and in order, over as many connections as it takes; ends with the job."""
+        breaks = 0
+        while True:
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+            try:
+                with self._http.stream("GET", f"{_job_path(job_id)}/events", headers=headers) as reply:
+                    if reply.status_code == httpx.codes.NO_CONTENT:
+                        return
+                    if not reply.is_success:
+                        reply.read()
+                        raise failure_of(reply)
+                    for event in events_in(reply.iter_lines()):
+                        after, breaks = event.id, 0
+                        yield event
+                        if event.is_last:
+                            return
+            except httpx.TransportError as error:
+                breaks += 1
+                if breaks >= self._retries.attempts:
+                    raise self._unreachable(error) from error
+                self.pause(breaks)
+
+    def expressions(self, job_id: str, format: str = "json", space: str = "codes") -> str:
+        """The codes frame by frame as JSON or CSV text; `space="arkit"` for ARKit-52 where the model maps to it."""
+        return self._get(f"{_job_path(job_id)}/expressions", {"format": format, "space": space}).text
 
     def cancel(self, job_id: str) -> Job:
         """Ask for the end of a queued or running job; asking twice is the same as once."""
@@ -168,8 +221,53 @@ class Client:
         with self._http.stream("GET", path, headers=headers) as reply:
             if not reply.is_success:
                 reply.read()
-                raise _failure(reply)
+                raise failure_of(reply)
             yield reply
+
+    def download_zip(self, job_id: str, target: Path) -> None:
+        """Everything in one archive; it appears under its name only when it is whole."""
+        part = target.with_name(f".{target.name}.part")
+        try:
+            with part.open("wb") as sink, self._http.stream("GET", f"{_job_path(job_id)}/artifacts.zip") as reply:
+                if not reply.is_success:
+                    reply.read()
+                    raise failure_of(reply)
+                for piece in reply.iter_raw():
+                    sink.write(piece)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    # ---- resumable uploads ----------------------------------------------------------------------------------------
+
+    def begin_upload(self, length: int, filename: str) -> str:
+        """The path of a new upload."""
+        name = base64.b64encode(filename.encode("utf-8", "replace")).decode()
+        headers = {**resumable.TUS, "Upload-Length": str(length), "Upload-Metadata": f"filename {name}"}
+        reply = self._repeat(lambda: self._http.post("/uploads", headers=headers))
+        return urlsplit(reply.headers["Location"]).path
+
+    def upload_offset(self, address: str) -> int:
+        """How many bytes of an upload are safe on the server."""
+        reply = self._repeat(lambda: self._http.head(address, headers=resumable.TUS))
+        return int(reply.headers["Upload-Offset"])
+
+    def end_upload(self, address: str) -> None:
+        """Give an upload up; gone is gone."""
+        self._repeat(lambda: self._http.delete(address, headers=resumable.TUS), accept=frozenset({404, 410}))
+
+    def patch(self, address: str, piece: bytes, headers: dict[str, str]) -> httpx.Response:
+        """Send one piece, once."""
+        return self._http.patch(address, content=piece, headers=headers)
+
+    @staticmethod
+    def refusal(reply: httpx.Response) -> RemoteFailure:
+        """The server's problem document as an exception."""
+        return failure_of(reply)
+
+    def pause(self, breaks: int) -> None:
+        """Wait before the next attempt, longer each time."""
+        self._sleep(self._retries.wait_s(breaks, None))
 
     # ---- server ---------------------------------------------------------------------------------------------------
 
@@ -179,6 +277,15 @@ class Client:
             return self._http.get(path, timeout=5.0).is_success
         except httpx.TransportError:
             return False
+
+    def facts(self, path: str) -> dict[str, Any]:
+        """What the server says of itself at `/limits`, `/version`, `/models` or `/models/<name>`."""
+        document: dict[str, Any] = self._json(self._get(path))
+        return document
+
+    def metrics(self) -> str:
+        """Figures in Prometheus' text format; with keys, scope admin."""
+        return self._get("/metrics").text
 
     # ---- how ------------------------------------------------------------------------------------------------------
 
@@ -191,7 +298,7 @@ class Client:
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         if not reply.is_success:
-            raise _failure(reply)
+            raise failure_of(reply)
         return reply
 
     def _repeat(self, send: Callable[[], httpx.Response], accept: frozenset[int] = frozenset()) -> httpx.Response:
@@ -207,7 +314,7 @@ class Client:
             if reply.is_success or reply.status_code in accept:
                 return reply
             if is_last or reply.status_code not in BUSY:
-                raise _failure(reply)
+                raise failure_of(reply)
             self._sleep(self._retries.wait_s(attempt, reply.headers.get("Retry-After")))
         raise AssertionError("Retries.attempts must be at least 1")
 
@@ -246,7 +353,7 @@ def _job_path(job_id: str) -> str:
     return f"/reconstructions/{quote(job_id, safe='')}"
 
 
-def _failure(reply: httpx.Response) -> RemoteFailure:
+def failure_of(reply: httpx.Response) -> RemoteFailure:
     """The server's problem document as an exception; other bodies are quoted briefly."""
     try:
         problem = Problem.model_validate(reply.json())

@@ -102,6 +102,28 @@ def download_job(job_id: str, folder: Path | None, server: str, key: str | None,
         print_job(job, as_json, download(client, job.id, folder or Path(job.id)))
 
 
+@command.command("expressions")
+@click.argument("job_id")
+@click.option("--format", "format_", type=click.Choice(["json", "csv"]), default="json", show_default=True)
+@click.option("--space", type=click.Choice(["codes", "arkit"]), default="codes", show_default=True)
+@server_options
+def expressions(job_id: str, format_: str, space: str, server: str, key: str | None) -> None:
+    """The expression codes frame by frame, on standard output."""
+    with client_of(server, key) as client:
+        click.echo(client.expressions(job_id, format_, space), nl=False)
+
+
+@command.command("animate")
+@click.argument("identity")
+@click.argument("expressions")
+@server_options
+@json_option
+def animate(identity: str, expressions: str, server: str, key: str | None, as_json: bool) -> None:
+    """The head of job IDENTITY with the expressions of job EXPRESSIONS, as a new job."""
+    with client_of(server, key) as client:
+        print_job(client.animate(identity, expressions), as_json)
+
+
 @command.command("cancel")
 @click.argument("job_id")
 @server_options

@@ -21,8 +21,8 @@ router = APIRouter(tags=["reconstructions"])
     responses={
         **ACCEPTED,
         **documented(
-            *WRITES, *ONE_JOB, "not_finished", "idempotency_conflict", "models_differ", "outputs_missing",
-            "invalid_options", "queue_full", "quota_exceeded", "out_of_disk",
+            *WRITES, *ONE_JOB, "malformed_request", "not_finished", "idempotency_conflict", "models_differ",
+            "outputs_missing", "invalid_options", "queue_full", "quota_exceeded", "out_of_disk",
         ),
     },
 )  # fmt: skip

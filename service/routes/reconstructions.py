@@ -30,6 +30,7 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
+        json_schema_extra={"pattern": "^[\\x21-\\x7e]{1,255}$"},
         description="1 to 255 printable ASCII characters. Same key and same body: the same job; other body: 409. "
         "As in IETF draft-ietf-httpapi-idempotency-key-header.",
     ),

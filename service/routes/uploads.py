@@ -21,9 +21,9 @@ OFFSET_STREAM = "application/offset+octet-stream"
 ONE_UPLOAD = ("upload_not_found", "upload_gone", "tus_version", "invalid_request")
 
 
-def header(name: str, description: str, required: bool = False, kind: str = "string") -> dict[str, Any]:
+def header(name: str, description: str, schema: dict[str, Any], required: bool = False) -> dict[str, Any]:
     """A request header in the OpenAPI document; read by service.tus, which answers in its own words."""
-    return {"name": name, "in": "header", "required": required, "description": description, "schema": {"type": kind}}
+    return {"name": name, "in": "header", "required": required, "description": description, "schema": schema}
 
 
 def said(*names: str) -> dict[str, Any]:
@@ -31,11 +31,20 @@ def said(*names: str) -> dict[str, Any]:
     return {"headers": {name: {"schema": {"type": "string"}} for name in names}}
 
 
-VERSION = header("Tus-Resumable", f"`{TUS_VERSION}`", required=True)
-LENGTH = header("Upload-Length", "Bytes of the whole file.", required=True, kind="integer")
-METADATA = header("Upload-Metadata", "`filename <base64>` and other pairs, comma-separated.")
-OFFSET = header("Upload-Offset", "Where these bytes begin: what HEAD says.", required=True, kind="integer")
-CHECKSUM = header("Upload-Checksum", f"{' or '.join(tus.ALGORITHMS)}, a space, the digest of this body in base64.")
+COUNT = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
+VERSION = header("Tus-Resumable", "The protocol's version.", {"const": TUS_VERSION}, required=True)
+LENGTH = header("Upload-Length", "Bytes of the whole file.", COUNT, required=True)
+METADATA = header(
+    "Upload-Metadata",
+    "`filename <base64>` and other pairs, comma-separated.",
+    {"type": "string", "examples": ["filename Y2xpcC5tcDQ="]},
+)
+OFFSET = header("Upload-Offset", "Where these bytes begin: what HEAD says.", COUNT, required=True)
+CHECKSUM = header(
+    "Upload-Checksum",
+    f"{' or '.join(tus.ALGORITHMS)}, a space, the digest of this body in base64.",
+    {"type": "string", "pattern": "^(sha1 [A-Za-z0-9+/]{27}=|sha256 [A-Za-z0-9+/]{43}=)$"},
+)
 BYTES = {
     "required": True,
     "content": {OFFSET_STREAM: {"schema": {"type": "string", "format": "binary"}}},
