@@ -51,6 +51,12 @@ async def job_page(job_id: str, request: Request, here: Here) -> Response:
     return asset_response(request, "job.html")
 
 
+@router.get("/docs", response_class=Response, summary="This API, to read", responses={**HTML, **documented(*ANY)})
+async def docs(request: Request) -> Response:
+    """Every operation of openapi.json with parameters, bodies, answers and examples."""
+    return asset_response(request, "docs.html")
+
+
 @router.api_route("/web/{name}", methods=["GET", "HEAD"], include_in_schema=False)
 async def asset(name: str, request: Request) -> Response:
     """Script, style or icon of the page."""

@@ -287,7 +287,7 @@ def test_the_document_promises_every_path_of_the_service_and_no_later_one():
         "GET /metrics", "GET /health/live", "GET /health/ready", "OPTIONS /uploads", "POST /uploads",
         "POST /animations",
         "HEAD /uploads/{upload_id}", "PATCH /uploads/{upload_id}", "DELETE /uploads/{upload_id}",
-        "GET /version", "GET /models", "GET /models/{name}", "GET /",
+        "GET /version", "GET /models", "GET /models/{name}", "GET /", "GET /docs",
         "GET /r/{job_id}",
     }  # fmt: skip
 
@@ -300,7 +300,7 @@ VENDORED = {"three.js", "three.LICENSE.md"}
 
 async def test_the_page_and_all_that_it_names_come_from_this_server(api):
     """No other host is asked, so it works without a network; and the policy would not let it ask."""
-    for path in ("/", "/r/rec_x"):
+    for path in ("/", "/r/rec_x", "/docs"):
         answer = await api.get(path)
         assert answer.headers["content-type"].startswith("text/html")
         policy = answer.headers["content-security-policy"]
