@@ -12,13 +12,11 @@ EXISTING = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command("supervision")
-@click.option(
-    "--scans", required=True, type=EXISTING, envvar="MONONPHM_DATA", show_envvar=True, help="NPHM-style scans."
-)
+@click.option("--scans", type=EXISTING, help="NPHM-style scans; default: $MONONPHM_DATA.")
 @click.option("--assets", type=EXISTING, help="Folder of face.npy and lm_inds_65.npy; default: assets in --scans.")
 @click.option(
-    "--to", "target", required=True, type=FOLDER, envvar="MONONPHM_TRAINING_SUPERVISION", show_envvar=True,
-    help="Where the supervision files go.",
+    "--to", "target", type=FOLDER,
+    help="Where the supervision files go; default: $MONONPHM_TRAINING_SUPERVISION.",
 )  # fmt: skip
 @click.option("--starti", default=0, show_default=True, metavar="PID", help="First subject.")
 @click.option("--endi", type=int, metavar="PID", help="First subject that is left out; default: none.")
@@ -29,9 +27,9 @@ EXISTING = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--corresp-files", default=100, show_default=True, help="Correspondence files of a scan.")
 @click.option("--seed", default=0, show_default=True, help="Start of the random numbers.")
 def supervision(
-    scans: Path,
+    scans: Path | None,
     assets: Path | None,
-    target: Path,
+    target: Path | None,
     starti: int,
     endi: int | None,
     samples: int,
@@ -49,6 +47,7 @@ def supervision(
     from mononphm_core.training.published.fields import FieldCounts
     from mononphm_core.training.published.scans import Assets, write_supervision
 
+    scans, target = _place(scans, "data", "--scans"), _place(target, "training_supervision", "--to")
     written = write_supervision(
         scans,
         Assets.read(assets or scans / "assets"),
@@ -67,13 +66,13 @@ def supervision(
     "--config", "config", default="small", show_default=True, metavar="release|small|FILE", help="mononphm.yaml."
 )
 @click.option(
-    "--data", required=True, type=EXISTING, envvar="MONONPHM_TRAINING_SUPERVISION", show_envvar=True,
-    help="What `train supervision` wrote.",
+    "--data", type=EXISTING,
+    help="What `train supervision` wrote; default: $MONONPHM_TRAINING_SUPERVISION.",
 )  # fmt: skip
 @click.option("--exp-name", default="mononphm", show_default=True, help="Name of the experiment.")
 @click.option(
-    "--experiments", required=True, type=FOLDER, envvar="MONONPHM_EXPERIMENT_DIR", show_envvar=True,
-    help="Where experiments lie.",
+    "--experiments", type=FOLDER,
+    help="Where experiments lie; default: $MONONPHM_EXPERIMENT_DIR.",
 )  # fmt: skip
 @click.option("--epochs", default=2500, show_default=True, help="A larger number continues a finished run.")
 @click.option("--anchors", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="anchors_65.npy.")
@@ -83,9 +82,9 @@ def supervision(
 @click.option("--seed", default=0, show_default=True, help="Start of the random numbers.")
 def published(
     config: str,
-    data: Path,
+    data: Path | None,
     exp_name: str,
-    experiments: Path,
+    experiments: Path | None,
     epochs: int,
     anchors: Path | None,
     exclude: tuple[int, ...],
@@ -106,11 +105,23 @@ def published(
     from mononphm_core.training.published.loop import RunOptions, train
 
     numerics.warm_up(threads)
+    data = _place(data, "training_supervision", "--data")
+    experiments = _place(experiments, "experiment_dir", "--experiments")
     run = experiments / exp_name
     run.mkdir(parents=True, exist_ok=True)
     options = RunOptions(epochs, seed, frozenset(exclude), anchors)
     figures = train(data, run, _document(config), options, torch.device(chosen(device)))
     click.echo(json.dumps({"run": str(run), **{name: round(value, 6) for name, value in figures.items()}}))
+
+
+def _place(given: Path | None, name: str, option: str) -> Path:
+    """What was given, else the folder of the published code's environment."""
+    from worker.ledger.places import Places
+
+    found: Path | None = given or getattr(Places(), name)
+    if found is None:
+        raise click.UsageError(f"give {option} DIR, or set MONONPHM_{name.upper()}")
+    return found
 
 
 def _document(config: str) -> dict[str, Any]:

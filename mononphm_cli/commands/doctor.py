@@ -81,6 +81,7 @@ def examine(data_dir: Path | None = None) -> Iterable[Finding]:
         "database": lambda: check_database(data_dir),
         "storage": lambda: check_storage(data_dir),
         "disk": lambda: check_disk(data_dir),
+        "paths": check_paths,
     }
     with ThreadPoolExecutor(max_workers=2) as pool:
         running = {name: pool.submit(guarded, name, check) for name, check in checks.items()}
@@ -254,6 +255,20 @@ def check_disk(data_dir: Path | None) -> Finding:
     if free < ROOM_FOR_A_JOB:
         return Finding("disk", FAIL, said, f"Make room: a job may need {ROOM_FOR_A_JOB / 1e9:.0f} GB.")
     return Finding("disk", OK, said)
+
+
+def check_paths() -> Finding:
+    """The six folders of the published code, where they are set; all optional."""
+    from worker.ledger.places import PUBLISHED, Places
+
+    places = Places()
+    found = {f"MONONPHM_{name.upper()}": folder for name in PUBLISHED if (folder := getattr(places, name)) is not None}
+    if not found:
+        return Finding("paths", OK, "none of the published code's six is set, and none is needed")
+    absent = [name for name, folder in found.items() if not folder.is_dir()]
+    said = ", ".join(f"{name}={folder}" for name, folder in found.items())
+    step = f"No such folder: {', '.join(absent)}. Correct the environment or ~/.config/mononphm/.env."
+    return Finding("paths", WARN if absent else OK, said, step)
 
 
 def _existing(folder: Path) -> Path:

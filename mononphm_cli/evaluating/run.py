@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mononphm_core.evaluation.head import HeadScore
     from mononphm_core.evaluation.kinect.protocol import KinectScore
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FOLDER = click.Path(path_type=Path)
 COLUMNS = ("mean", "median", "p90", "within_1", "within_1.5", "within_2.5", "within_5")
 
 
@@ -40,11 +40,16 @@ def command(
     triangle, 1 face, 2 mouth, 4 eyes and brows, 8 head) says what is what; without it all of a mesh is face.
 
     kinect: GT holds depth/<t>.png (16 bit, mm), seg/<t>.png (face-parser labels) and kinect_intrinsics.txt; every ninth
-    frame is compared. RUN may also be a stage2/<seq> folder of the published program; GT then holds the metrical
-    tracker's poses.
+    frame is compared. RUN may also be a stage2/<seq> folder of the published program (below $MONONPHM_TRACKING_OUTPUT);
+    GT (a path, or a name in $MONONPHM_DATA_TRACKING) then holds the metrical tracker's poses.
     """
     from mononphm_core import numerics
+    from worker.ledger.places import Places
 
+    folder, truth = Places().tracked(folder), Places().prepared(truth)
+    for place in (folder, truth):
+        if not place.is_dir():
+            raise click.UsageError(f"there is no folder {place}")
     numerics.warm_up()
     found: HeadScore | KinectScore
     if protocol == "kinect":
