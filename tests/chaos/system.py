@@ -11,19 +11,18 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
 import sqlalchemy as sa
 
+from tests.chaos.postgres import private_postgres
 from worker.ledger import Ledger, schema
 from worker.ledger.broker import find_redis_server, start_redis
 
 ROOT = Path(__file__).resolve().parents[2]
 SETUPS = ("embedded", "sqlite-redis", "postgres-redis")
-POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-"""Debian's package; the newest first."""
 
 
 class System:
@@ -50,7 +49,8 @@ class System:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.data.mkdir(parents=True)
-        self.database_url = self._start_database()
+        self._things = ExitStack()
+        self.database_url = self._things.enter_context(private_postgres()) if setup == "postgres-redis" else None
         self._redis: subprocess.Popen[bytes] | None = None
         if setup != "embedded":
             self._start_redis()
@@ -172,36 +172,13 @@ class System:
             self._redis.kill()
             self._redis.wait()
         self.book.close()
-        if self._database_folder is not None:
-            self._pg("pg_ctl", "-D", str(self._database_folder), "-m", "immediate", "stop")
+        self._things.close()
         shutil.rmtree(self._short, ignore_errors=True)
 
     def _start_redis(self) -> None:
         server = self._redis_server or find_redis_server()
         assert server is not None, "install redis-server, or choose the set-up `embedded`"
         self._redis = start_redis(server, self._short / "redis.sock")
-
-    _database_folder: Path | None = None
-
-    def _start_database(self) -> str | None:
-        if self.setup != "postgres-redis":
-            return None
-        assert POSTGRES, "install postgresql, or choose another set-up"
-        self._database_folder = self._short / "pg"
-        self._pg("initdb", "-D", str(self._database_folder), "-A", "trust", "-U", "mononphm", "-E", "UTF8")
-        options = f"-c listen_addresses='' -k {self._short} -c shared_buffers=64MB"
-        self._pg(
-            "pg_ctl", "-D", str(self._database_folder), "-o", options, "-w", "-l", f"{self._short}/pg.log", "start"
-        )
-        return f"postgresql+psycopg://mononphm@/postgres?host={self._short}"
-
-    def _pg(self, program: str, *arguments: str) -> None:
-        command = [str(POSTGRES[0] / program), *arguments]
-        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-            shutil.chown(self._short, "postgres")
-            self._short.chmod(0o755)
-            command = ["runuser", "-u", "postgres", "--", *command]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _die_with_parent() -> None:

@@ -29,13 +29,18 @@ class Outcome:
     text: str
 
 
-def generated_requests(folder: Path, seconds: int, seed: int, cases_per_operation: int = 20) -> Outcome:
-    """Run all phases against a fresh API process for at most so long."""
+ALL_PHASES = "examples,coverage,fuzzing,stateful"
+
+
+def generated_requests(
+    folder: Path, seconds: int, seed: int, cases_per_operation: int, phases: str = ALL_PHASES
+) -> Outcome:
+    """Run these phases against a fresh API process for at most so long."""
     api = Api(folder, MONONPHM_FREE_SPACE_RESERVE_BYTES="0", MONONPHM_MAX_OPEN_UPLOADS="100000")
     command = [
         sys.executable, "-m", "schemathesis.cli", "--config-file", str(FOLDER / "schemathesis.toml"), "run",
         f"{api.url}/openapi.json", "--checks", "all", "--max-time", str(seconds), "--seed", str(seed),
-        "-n", str(cases_per_operation), "--phases", "examples,coverage,fuzzing,stateful", "--request-timeout", "30",
+        "-n", str(cases_per_operation), "--phases", phases, "--request-timeout", "30",
         "--continue-on-failure", "--no-color", "--warnings", "off",
         "--exclude-path", "/health/ready",  # no worker runs here, so it is 503 and means it
     ]  # fmt: skip
