@@ -17,6 +17,8 @@ class PublishedQuirks:
     mask_counts_other_rays_as_one: bool = True
     """6: the mask loss weights its two parts by the number of hair rays and by a *boolean* instead of the number of the
     others; without a hair ray it is 0."""
+    landmark_search_starts_elsewhere: bool = True
+    """7: the search for where anchor j goes starts at anchor j // 32, with noise, instead of at anchor j."""
     landmark_targets_condition_deformation: bool = True
     """9, first half: anchors that were shifted for the landmark pairs also condition the deformation network."""
     landmark_targets_are_fixed: bool = True

@@ -293,6 +293,9 @@ class TrackedSequence:
     uncertainty: Uncertainty | None = None
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     """Figures of stage 1 and stage 2 on the same measures; `kept` is 1 where stage 2's result was better and kept."""
+    colour_correction: Float[Tensor, "4 3"] | None = None
+    """The camera's colours, where the solver sought them (the published one): in the decoder's [-1, 1], a row times the
+    first three rows plus the last."""
 
 
 @dataclass(frozen=True)

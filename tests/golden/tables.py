@@ -43,7 +43,7 @@ BLENDED_ROWS = 64
 
 def derive(source: Path) -> None:
     """Write the small tables of this folder from the full fixtures."""
-    for name in ("anchors_65_synthetic.npy", "last_layers_tiny.npz", "last_layers_release.npz"):
+    for name in ("anchors_65_synthetic.npy", "last_layers_tiny.npz", "last_layers_release.npz", "schedules.csv"):
         (HERE / name).write_bytes((source / name).read_bytes())
     full = dict(np.load(source / "forward_tiny.npz", allow_pickle=False))
     kept = {key: full[key] for key in FORWARD}

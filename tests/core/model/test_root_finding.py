@@ -1,6 +1,5 @@
-"""Where canonical points go: the search against closed forms, and the published program's own searches."""
+"""Where canonical points go: the search against closed forms (the published searches: tests/golden)."""
 
-import published_golden as golden
 import pytest
 import torch
 from torch import Tensor
@@ -63,28 +62,3 @@ def test_the_implicit_derivative_is_that_of_solving_again(targets):
         return implicit_points(field, x, targets + t)
 
     assert torch.autograd.gradcheck(solved, (strength, shift), eps=1e-6, atol=1e-6)
-
-
-@golden.needed
-@pytest.mark.parametrize("size", ["tiny", "release"])
-def test_anchors_go_where_the_published_search_sends_them(size):
-    """The same iteration to a rounding: one start at the target, four times the expression, and the published start at
-    another anchor."""
-    v = golden.values(f"rootfind_{size}")
-    head = golden.model(size)
-    anchors = head.identity.anchors(v["geo"][0])
-
-    def search(exp: Tensor, start: Tensor | None = None):
-        condition = head.deformation.condition(v["geo"][0], anchors, exp[0])
-        return find_roots(lambda x: x + head.deformation(x[None], condition)[0][0], anchors[0], start)
-
-    for exp, name in ((v["exp"], "single"), (v["big_exp"], "big_single")):
-        found = search(exp)
-        torch.testing.assert_close(found.x, v[f"{name}_posed"], atol=2e-6, rtol=0)
-        torch.testing.assert_close(found.residual, v[f"{name}_diff"], atol=2e-6, rtol=0)
-        assert torch.equal(found.valid, v[f"{name}_valid"].bool())
-    j = torch.arange(65)
-    noise = v["multi_noise_std1"][0] * 0.002
-    noise[:, 0] = 0
-    found = search(v["exp"], anchors[0, j // 32] + noise[j // 32, j % 32])
-    torch.testing.assert_close(found.x, v["multi_posed_flat"][:65], atol=2e-6, rtol=0)
