@@ -61,6 +61,22 @@ def job_options(command: Command) -> Command:
             click.option("--output", "outputs", multiple=True, metavar="NAME", help="Only these artifacts."),
             click.option("--mesh-format", type=click.Choice(["ply", "obj", "glb"]), help="Format of the meshes."),
             click.option("--mesh-resolution", type=click.IntRange(16), metavar="N", help="Grid cells along the box."),
+            click.option(
+                "--mesh-extraction",
+                type=click.Choice(["sparse", "published"]),
+                help="Meshes our way, or on the published grid with nothing cut.",
+            ),
+            click.option(
+                "--solver",
+                type=click.Choice(["fast", "published"]),
+                help="Ours, or the algorithm of the MonoNPHM release (slow); by the model otherwise.",
+            ),
+            click.option(
+                "--iterations-scale",
+                type=click.FloatRange(0, 1, min_open=True),
+                metavar="F",
+                help="Share of the published solver's steps; 1 is the published algorithm.",
+            ),
             click.option("--seed", type=int, help="Start of the random numbers."),
             click.option("--label", "labels", multiple=True, metavar="TEXT", help="Note on the job, to find it by."),
             click.option("--priority", type=click.Choice(["low", "normal", "high"]), help="Place in the queue."),

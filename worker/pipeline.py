@@ -32,13 +32,25 @@ from mononphm_core.meshing.clean import cut_below, largest_component
 from mononphm_core.meshing.colours import colour_vertices
 from mononphm_core.meshing.isosurface import extract_surface
 from mononphm_core.meshing.place import to_world_mm
+from mononphm_core.meshing.published import BOX_MAX, BOX_MIN, published_colours, published_surface
 from mononphm_core.model.head import HeadModel
 from mononphm_core.preprocessing.observe import observe
-from mononphm_core.tracking import stage1, stage2
+from mononphm_core.quirks import PUBLISHED
 from mononphm_core.tracking.config import TrackingConfig
 from mononphm_core.tracking.quality import tracking_config
-from mononphm_core.types import ColourField, Frame, HeadMesh, ObservedClip, OnStep, TrackedSequence
-from worker import models
+from mononphm_core.types import (
+    ColourField,
+    Frame,
+    HeadMesh,
+    ObservedClip,
+    OnStep,
+    SdfField,
+    Stage,
+    StepReport,
+    TrackedSequence,
+    ignore_steps,
+)
+from worker import models, solvers
 from worker.ledger import bundle
 from worker.ledger.options import FovCamera, ReconstructionOptions
 from worker.ledger.order import Order
@@ -50,7 +62,10 @@ CHUNK = 8192
 """Points asked at once: more leaves the processor's cache."""
 LIPSCHITZ = 1.1
 """The prior's distances are nearly true; where the surface leaves the region found with this, extraction follows it."""
+STEEPEST = 2.0
+"""The same where nothing is known of a model's distances."""
 NO_TRIANGLES = "this model has no fixed triangles: neutral.glb, animation.glb and head_arkit.glb are not made"
+NO_CURVES = "this model's expressions have no ARKit names: blendshapes.csv is not made"
 NECK_CUT = -0.46
 """Height, head units, below which the prior was not taught."""
 
@@ -71,27 +86,29 @@ def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
     options = order.options
     card = models.find(options.model)
     model = registry.warm_model(card, order.device)
-    config, tracking = config_of(options, smaller=order.previous_failure == "out_of_memory")
+    solver = solvers.chosen(options, card, model)
+    guided = solvers.guide(card, model, order.device)
+    smaller = order.previous_failure == "out_of_memory"
+    config, tracking = config_of(options, smaller)
+    published = solvers.published_config(options, smaller)
     timed = Stopwatch()
     with out_of_memory_is_ours():
         with timed("decoding"):
             clip = read_clip(order.input_path, config.selection, config.limits, on_step)
         with timed("preprocessing"):
-            observed = observe(clip, config.camera, config.preprocessing, mean_landmarks(model), on_step)
+            observed = observe(clip, config.camera, config.preprocessing, mean_landmarks(guided[0]), on_step)
         stages = config.stages or ((1, 2) if clip.info.is_video else (1,))
-        with timed("stage1"):
-            tracked = stage1.track(model, observed, card.expression_names, tracking.stage1, config.seed, on_step)
-        if 2 in stages and len(observed.observations) > 1:
-            with timed("stage2"):
-                two, one = tracking.stage2, tracking.stage1
-                tracked = stage2.refine(model, observed, card.expression_names, tracked, two, one, config.seed, on_step)
-        used = options.resolved(clip.info.is_video)
+        both, moving = (tracking, published), clip.info.is_video
+        tracked = solvers.track(solver, model, guided, observed, moving, stages, both, timed, on_step)
+        used = options.resolved(moving).model_copy(update={"solver": solver})
         curves = blendshapes(tracked, card.expression_names)
         heads = head_maker(model, tracked, card.expression_names, curves)
         reconstruction = Reconstruction(
             sequence=tracked,
             anchors=model.identity.anchors(tracked.identity.z_geo[None])[0].cpu().numpy(),
-            meshes=meshes(model, tracked, config.meshing),
+            meshes=(dense_meshes if options.mesh_extraction == "published" else meshes)(
+                model, tracked, config.meshing, on_step
+            ),
             media=clip.info,
             input_filename=order.filename,
             input_sha256=order.sha256,
@@ -102,14 +119,20 @@ def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
             device=order.device,
             seed=config.seed,
             missed_frames=observed.missed_frames,
-            warnings=(*clip.warnings, *observed.warnings, *([] if heads else [NO_TRIANGLES])),
+            warnings=(*clip.warnings, *observed.warnings, *absent(curves, heads)),
             blendshapes=curves,
             heads=heads,
+            extra={"solver": solvers.facts(solver, published)},
         )
         pictures = upright(clip.frames, observed)
         wanted = set(ROLES) & {ROLE_OF.get(name, name) for name in used.outputs}
         manifest = write_artifacts(workspace, reconstruction, pictures, on_step, wanted, options.mesh_format)
     return manifest.document()
+
+
+def absent(curves: Blendshapes | None, heads: object) -> list[str]:
+    """Why some artifacts are not there."""
+    return [*([] if curves else [NO_CURVES]), *([] if heads else [NO_TRIANGLES])]
 
 
 ROLE_OF = {"meshes": "mesh"}
@@ -154,22 +177,61 @@ def mean_landmarks(model: HeadModel) -> Any:
     return template.posed(z_geo, 0 * template.z_canonical[None], "mediapipe478")[0].cpu().numpy()
 
 
-def meshes(model: HeadModel, tracked: TrackedSequence, config: MeshingConfig) -> Iterator[HeadMesh | None]:
-    """One coloured mesh a frame, world millimetres; None where the field has no surface."""
+def meshes(
+    model: HeadModel, tracked: TrackedSequence, config: MeshingConfig, on_step: OnStep = ignore_steps
+) -> Iterator[HeadMesh | None]:
+    """One coloured mesh a frame, world millimetres; None where the field has no surface.
+
+    Of a model without our template nothing is known of its slope, and its whole box is used.
+    """
+    z_geo, z_app = tracked.identity.z_geo[None], tracked.identity.z_app[None]
+    device, ours = z_geo.device, model.template is not None
+    box = (config.box_min, config.box_max) if ours else (BOX_MIN, BOX_MAX)
+    for row in range(len(tracked.z_exp)):
+        with torch.no_grad():
+            conditioned = model.condition(z_geo, tracked.z_exp[row : row + 1], z_app)
+            sdf = _heard(functools.partial(_distance, model, conditioned), tracked, row, on_step)
+            try:
+                steepest = LIPSCHITZ if ours else STEEPEST
+                mesh = extract_surface(sdf, *box, config.resolution, CHUNK, steepest, device)
+            except NoSurface:
+                yield None
+                continue
+            mesh = largest_component(cut_below(mesh, NECK_CUT) if ours else mesh)
+            colour = functools.partial(_colour, model, conditioned, tracked.colour_correction)
+            mesh = colour_vertices(mesh, colour, device=device)
+        yield to_world_mm(mesh, tracked.poses, row)
+
+
+def dense_meshes(
+    model: HeadModel, tracked: TrackedSequence, config: MeshingConfig, on_step: OnStep = ignore_steps
+) -> Iterator[HeadMesh | None]:
+    """The same by the published extraction: slow, open at the neck, with whatever else the box holds."""
     z_geo, z_app = tracked.identity.z_geo[None], tracked.identity.z_app[None]
     device = z_geo.device
     for row in range(len(tracked.z_exp)):
         with torch.no_grad():
             conditioned = model.condition(z_geo, tracked.z_exp[row : row + 1], z_app)
-            sdf = functools.partial(_distance, model, conditioned)
+            sdf = _heard(functools.partial(_distance, model, conditioned), tracked, row, on_step)
             try:
-                mesh = extract_surface(sdf, config.box_min, config.box_max, config.resolution, CHUNK, LIPSCHITZ, device)
+                mesh = published_surface(sdf, config.resolution, CHUNK, device)
             except NoSurface:
                 yield None
                 continue
-            mesh = largest_component(cut_below(mesh, NECK_CUT))
-            mesh = colour_vertices(mesh, functools.partial(_colour, model, conditioned), device=device)
+            colour = functools.partial(_colour, model, conditioned, None)
+            mesh = published_colours(mesh, colour, tracked.colour_correction, PUBLISHED, CHUNK, device)
         yield to_world_mm(mesh, tracked.poses, row)
+
+
+def _heard(sdf: SdfField, tracked: TrackedSequence, row: int, on_step: OnStep) -> SdfField:
+    """The field with a sign of life at every question: a large grid takes minutes, and must be cancellable."""
+    frames = len(tracked.z_exp)
+
+    def asked(x: torch.Tensor) -> torch.Tensor:
+        on_step(StepReport(Stage.MESHING, row, frames, row, frames))
+        return sdf(x)
+
+    return asked
 
 
 def _distance(model: HeadModel, conditioned: Any, x: torch.Tensor) -> torch.Tensor:
@@ -182,10 +244,11 @@ def _gradient(model: HeadModel, conditioned: Any, x: torch.Tensor) -> tuple[torc
     return sample.sdf[0].detach(), sample.gradient[0].detach()
 
 
-def _colour(model: HeadModel, conditioned: Any, x: torch.Tensor) -> torch.Tensor:
+def _colour(model: HeadModel, conditioned: Any, correction: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
     colour = model.query(x[None], conditioned).colour
     assert colour is not None
-    return (colour[0] + 1) / 2
+    seen = colour[0] if correction is None else colour[0] @ correction[:3] + correction[3]
+    return (seen + 1) / 2
 
 
 def blendshapes(tracked: TrackedSequence, names: tuple[str, ...]) -> Blendshapes | None:
@@ -225,7 +288,7 @@ def head_maker(
             return Field(functools.partial(_distance, model, of_frame), functools.partial(_gradient, model, of_frame))
 
         def colour_at(z_exp: torch.Tensor) -> ColourField:
-            return functools.partial(_colour, model, conditioned(z_exp))
+            return functools.partial(_colour, model, conditioned(z_exp), tracked.colour_correction)
 
         def count(frames: int) -> None:
             nonlocal done

@@ -80,9 +80,16 @@ def extract_surface_dense(
 
     Vertices are in the frame and unit of the box. Surfaces cut by the box stay open. No gradient. Raises NoSurface.
     """
-    lattice = Lattice.of(box_min, box_max, resolution)
-    index = np.stack(np.meshgrid(*[np.arange(n) for n in lattice.shape], indexing="ij"), axis=-1).reshape(-1, 3)
-    values = _ask(sdf, lattice.points(index), chunk, device).reshape(lattice.shape)
+    return extract_on(Lattice.of(box_min, box_max, resolution), sdf, chunk, device)
+
+
+def extract_on(lattice: Lattice, sdf: SdfField, chunk: int = 65536, device: torch.device | None = None) -> HeadMesh:
+    """The zero set from the field at every point of a lattice. Raises NoSurface."""
+    values = np.empty(lattice.shape, np.float32)
+    for x in range(lattice.shape[0]):
+        sides = [np.arange(n) for n in lattice.shape[1:]]
+        plane = np.stack(np.meshgrid([x], *sides, indexing="ij"), axis=-1).reshape(-1, 3)
+        values[x] = _ask(sdf, lattice.points(plane), chunk, device).reshape(lattice.shape[1:])
     return _march(values, lattice)
 
 

@@ -1,6 +1,7 @@
 """What a user may ask of a reconstruction: the public options, checked here once for API, CLI and worker."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
@@ -28,6 +29,9 @@ OUTPUTS: tuple[Output, ...] = (
 
 MESH_RESOLUTION: dict[Quality, int] = {"draft": 96, "standard": 128, "high": 224}
 """Grid cells along the longest side of the box where the user names none."""
+
+PUBLISHED_RESOLUTION = {"image": 300, "video": 150, "stage2": 200}
+"""Grid points along every side of the published box, by what is reconstructed."""
 
 DEFAULT_RETENTION_HOURS = 168.0
 """A week: faces are biometric data, so nothing stays for ever unless asked for."""
@@ -97,6 +101,14 @@ class ReconstructionOptions(_Strict):
     mesh_format: Literal["ply", "obj", "glb"] = "ply"
     mesh_resolution: int | None = Field(None, ge=16, le=512)
     """None: by quality."""
+    mesh_extraction: Literal["sparse", "published"] = "sparse"
+    """`sparse`: the field is asked near the surface, the neck is cut, loose parts are dropped. `published`: every point
+    of the published box, nothing cut or dropped, colours as the published program writes them."""
+    solver: Literal["fast", "published"] | None = None
+    """`fast`: ours. `published`: the algorithm of the MonoNPHM release, slow. None: fast, or published for a model that
+    fast cannot track (a converted checkpoint)."""
+    iterations_scale: float = Field(1.0, gt=0, le=1)
+    """Share of the published solver's steps; below 1 it is no longer the published algorithm."""
     seed: int = Field(0, ge=0, le=2**32 - 1)
     webhook_url: str | None = Field(None, max_length=2048, pattern=r"^https?://[^\s/]+(/\S*)?$")
     labels: list[Label] = Field(default_factory=list, max_length=16)
@@ -135,13 +147,19 @@ class ReconstructionOptions(_Strict):
 
     def resolved(self, is_video: bool) -> "ReconstructionOptions":
         """The same wishes with the defaults that depend on input and quality filled in; what the job echoes."""
+        stages = self.stages or ([1, 2] if is_video else [1])
         return self.model_copy(
             update={
-                "stages": self.stages or ([1, 2] if is_video else [1]),
-                "mesh_resolution": self.mesh_resolution or MESH_RESOLUTION[self.quality],
+                "stages": stages,
+                "mesh_resolution": self.mesh_resolution or self._usual_resolution(stages, is_video),
                 "outputs": ["manifest", *(name for name in self.outputs if name != "manifest")],
             }
         )
+
+    def _usual_resolution(self, stages: Sequence[int], is_video: bool) -> int:
+        if self.mesh_extraction == "sparse":
+            return MESH_RESOLUTION[self.quality]
+        return PUBLISHED_RESOLUTION["stage2" if 2 in stages else "video" if is_video else "image"]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is the inverse."""

@@ -24,10 +24,19 @@ def test_nothing_given_is_resolved_to_values_that_the_job_can_echo():
     assert options(stages=[1]).resolved(is_video=True).stages == [1]
 
 
+def test_the_published_grid_has_the_published_resolution_by_what_is_reconstructed():
+    """300 for a still, 150 after stage 1 of a clip, 200 after stage 2; what the user says counts more."""
+    dense = options(mesh_extraction="published")
+    assert dense.resolved(is_video=False).mesh_resolution == 300
+    assert dense.resolved(is_video=True).mesh_resolution == 200
+    assert options(mesh_extraction="published", stages=[1]).resolved(is_video=True).mesh_resolution == 150
+    assert options(mesh_extraction="published", mesh_resolution=64).resolved(is_video=True).mesh_resolution == 64
+
+
 def test_the_keys_are_those_of_the_contract():
     """Names are law."""
     names = "model quality stages camera start_s end_s fps stride max_frames downsample_factor face outputs mesh_format"
-    names += " mesh_resolution seed webhook_url labels priority retention_hours"
+    names += " mesh_resolution mesh_extraction solver iterations_scale seed webhook_url labels priority retention_hours"
     assert set(ReconstructionOptions.model_fields) == set(names.split())
 
 
@@ -62,6 +71,10 @@ def test_the_keys_are_those_of_the_contract():
         {"face": "smallest"},
         {"face": -1},
         {"mesh_resolution": 100_000},
+        {"solver": "best"},
+        {"mesh_extraction": "dense"},
+        {"iterations_scale": 0.0},
+        {"iterations_scale": 1.5},
     ],
 )
 def test_what_the_contract_excludes_is_refused(bad):
