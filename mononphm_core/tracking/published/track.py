@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from mononphm_core.geometry.rotations import so3_exp_clamped, so3_log
 from mononphm_core.model.head import HeadModel
-from mononphm_core.preprocessing.published.observation import PublishedObservation
+from mononphm_core.preprocessing.published.observation import PublishedClip, PublishedObservation
 from mononphm_core.tracking.published.configuration import (
     IMAGE_EXPRESSION_UNCALIBRATED,
     WEIGHTS,
@@ -39,6 +39,13 @@ class Sequence:
     is_video: bool
     calibrated: bool
     """The camera was given."""
+
+    @staticmethod
+    def of(clip: PublishedClip, is_video: bool) -> "Sequence":
+        """A folder prepared for the published program. Landmarks that were not found (-1) say nothing of motion."""
+        points = clip.landmarks.double().numpy()
+        missing = (points < 0).all(-1, keepdims=True)
+        return Sequence(clip.observations, np.where(missing, np.nan, points), is_video, clip.intrinsics_given)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from mononphm_core.errors import Diverged
-from mononphm_core.preprocessing.published.observation import BACKGROUND, CLOTH, HAIR, INNER_MOUTH, NECK, SKIN
+from mononphm_core.preprocessing.published.observation import (
+    BACKGROUND,
+    CLOTH,
+    HAIR,
+    INNER_MOUTH,
+    NECK,
+    SKIN,
+    PublishedClip,
+)
 from mononphm_core.quirks import PUBLISHED, REPAIRED, PublishedQuirks
 from mononphm_core.tracking.landmark_fit import fit_landmarks
 from mononphm_core.tracking.published import losses
@@ -19,18 +27,22 @@ from mononphm_core.tracking.published.configuration import WEIGHTS, PublishedCon
 from mononphm_core.tracking.published.loop import view_of
 from mononphm_core.tracking.published.objective import Looked, Moment, evaluate, weighted_sum
 from mononphm_core.tracking.published.observed import labels_of, sequence_of
+from mononphm_core.tracking.published.output import write_published
 from mononphm_core.tracking.published.result import poses
 from mononphm_core.tracking.published.sampling import Draws, draw_batch
 from mononphm_core.tracking.published.schedules import Timetable
 from mononphm_core.tracking.published.solve import solve
 from mononphm_core.tracking.published.track import PublishedTrack, Sequence, stage1, stage2, weights_of
 from mononphm_core.tracking.published.variables import Leaves, Optimiser
-from mononphm_core.types import Stage, StepReport
+from mononphm_core.types import HeadMesh, Stage, StepReport
 from tests.core.tracking.synthetic import NAMES, clip_of, model, truth
 
 TIMETABLE = Timetable.of("video", "first", 1.0)
 TOY = PublishedConfig(rays=24, candidates=400, samples=8, iterations_scale=0.02)
 """Five steps for the first frame, at least one for each other."""
+
+
+BALL = HeadMesh(np.eye(4, 3), np.array([[0, 1, 2], [0, 3, 1], [1, 3, 2], [0, 2, 3]]))
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +255,37 @@ def tracked(sequence):
     first = stage1(model(), sequence, TOY, draws, reports.append)
     second = stage2(model(), sequence, first, TOY, draws, reports.append)
     return first, second, reports
+
+
+def test_results_lie_where_the_published_tools_look(tracked, tmp_path):
+    """Names and shapes of the published files; stage 2 repeats all expressions in every frame's folder."""
+    first, second, _ = tracked
+    d_geo, d_exp = model().config.identity.d_geo, len(NAMES)
+    one = write_published(tmp_path, "clip", first)
+    shapes = {path.stem: np.load(path).shape for path in (one / "00002").iterdir()}
+    assert shapes == {
+        "z_geo": (1, 1, d_geo), "z_app": (1, 1, model().config.identity.d_app), "z_exp": (1, d_exp), "rot": (1, 3, 3),
+        "trans": (1, 3), "scale": (1,), "sh_coeffs": (1, 9, 3), "colorA": (3, 3), "colorb": (1, 3),
+    }  # fmt: skip
+    np.testing.assert_array_equal(np.load(one / "00002" / "z_exp.npy")[0], first.leaves.z_exp[2].numpy())
+    two = write_published(tmp_path, "clip", second, lambda row: BALL if row == 0 else None)
+    assert two == tmp_path / "stage2" / "clip"
+    assert np.load(two / "00001" / "z_exp.npy").shape == (3, d_exp)
+    assert {path.name for path in (two / "00001").iterdir()} == {f"{n}.npy" for n in ("z_exp", "rot", "trans", "scale")}
+    assert (two / "00000" / "mesh.ply").is_file()
+    np.testing.assert_array_equal(np.load(two / "z_geo.npy")[0], second.leaves.geo().numpy())
+
+
+def test_a_prepared_folder_is_tracked_as_it_is(sequence):
+    """Landmarks of the published detector as they are, but for those of a face that it did not find."""
+    landmarks = torch.rand(3, 98, 2)
+    landmarks[1, 4:7] = -1
+    k = torch.eye(3)
+    read = Sequence.of(PublishedClip(sequence.frames, landmarks, (600, 560), k, intrinsics_given=True), is_video=True)
+    assert read.frames is sequence.frames
+    assert read.calibrated
+    assert np.isnan(read.motion[1, 4:7]).all()
+    assert np.isfinite(np.delete(read.motion, 1, 0)).all()
 
 
 def test_later_frames_move_only_what_is_their_own(sequence, tracked):
