@@ -123,6 +123,7 @@ async function showResult() {
     return { ...item, index, fit: fits.get(index) || null };
   }).sort((a, b) => a.index - b.index);
   $("result").hidden = false;
+  offerActors().catch(() => {}); // an extra; the page is whole without it
   await showHead(named, meshes, film, manifest);
 }
 
@@ -182,6 +183,24 @@ function showFigures(quality) {
     return [strong, span];
   }));
 }
+
+// Other finished clips by the same model: any of them can act with this head.
+async function offerActors() {
+  const { items } = await ask("/reconstructions?state=succeeded&limit=50");
+  const sha256 = job.model && job.model.sha256;
+  const actors = items.filter((other) => other.id !== id && other.model && other.model.sha256 === sha256);
+  $("actor").replaceChildren(...actors.map((other) => new Option(`${other.input.filename}, ${moment(other.created_at)}`, other.id)));
+  $("acting").hidden = actors.length === 0;
+}
+
+$("acting").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const options = {
+    method: "POST", headers: { Accept: "application/json", "Content-Type": "application/json" },
+    body: JSON.stringify({ identity: id, expressions: $("actor").value }),
+  };
+  act("/animations", options, (made) => location.assign(`/r/${encodeURIComponent(made.id)}`));
+});
 
 // ---------------------------------------------------------------- the head in 3D
 

@@ -30,6 +30,9 @@ def a_result() -> tuple[dict[str, tuple[str, str, bytes]], dict[str, Any]]:
     rows = [["frame_index", "timestamp_s", *ARKIT_52], ["3", "0.1", *["0.1"] * 52], ["8", "0.35", *["0.9"] * 52]]
     files = {
         "animation.glb": ("animation", "model/gltf-binary", animation),
+        "identity.npz": ("identity", "application/x-npz", b"who"),
+        "expressions.npz": ("expressions", "application/x-npz", b"what"),
+        "cameras.json": ("cameras", "application/json", b"{}"),
         "blendshapes.csv": ("blendshapes", "text/csv", "\n".join(",".join(row) for row in rows).encode()),
     }
     frames = [
@@ -64,6 +67,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         book = Ledger(None, api.data)
         files, facts = a_result()
         try:
+            finished(book, files, **facts)
             yield Site(api, browser, finished(book, files, **facts))
         finally:
             book.close()
@@ -200,6 +204,16 @@ def test_a_file_is_sent_and_its_job_is_shown(site, tmp_path):
     browser.until("document.getElementById('title').textContent === 'someone.png'")
     assert browser.until("document.getElementById('state').textContent") == "waiting"
     shoot(browser, "waiting")
+
+
+def test_another_clip_can_be_chosen_to_act_with_this_head(site):
+    """The picker offers the other finished clip of the same model, and its button makes a job of the two."""
+    browser = site.result()
+    browser.until("document.querySelectorAll('#actor option').length === 1")
+    here = browser.ask("location.pathname")
+    browser.ask("document.querySelector('#acting button').click()")
+    browser.until(f"location.pathname !== '{here}' && location.pathname.startsWith('/r/')")
+    assert browser.until("document.getElementById('state').textContent") == "waiting"
 
 
 def test_what_cannot_be_read_is_refused_in_words(site, tmp_path):
