@@ -20,7 +20,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mononphm_core.config import CameraChoice, FrameSelection, MediaLimits, MeshingConfig, PreprocessingConfig, Quality
-from mononphm_core.errors import ConfigError
 from mononphm_core.geometry.cameras import intrinsics_row, ray_directions
 from mononphm_core.io import registry
 from mononphm_core.io.media import read_clip
@@ -36,6 +35,8 @@ from mononphm_core.rendering.published.fine import Placement, WorldRays, place_s
 from mononphm_core.rendering.volume import Rays
 from mononphm_core.rendering.volume import render as render_volume
 from mononphm_core.tracking import stage1, stage2
+from mononphm_core.tracking.published.configuration import PublishedConfig
+from mononphm_core.tracking.published.solve import solve
 from mononphm_core.tracking.quality import tracking_config
 from mononphm_core.types import HeadMesh, HeadPose, IdentityCode, Intrinsics, OnStep, TrackedSequence, ignore_steps
 
@@ -281,21 +282,27 @@ def track(
     selection: FrameSelection | None = None,
     stages: tuple[int, ...] = (1, 2),
     seed: int = 0,
+    published: PublishedConfig | None = None,
     on_step: OnStep = ignore_steps,
 ) -> TrackedSequence:
     """The person in a video or picture: codes, expressions, poses and light, one row per frame.
 
     `selection` chooses frames; all of them by default, so name few of a long clip. Stage 2 needs more than one frame.
-    `on_step` hears the progress, and may raise to stop. Raises the InputErrors of reading and of finding a face,
-    ConfigError for a model that this tracker cannot follow, Diverged. No gradient.
+    With `published` the solver is that of the MonoNPHM release, as it says; a model without a landmark template is
+    always tracked by it, with the published values (and `seed`) if none are given, and the bundled model leads the
+    first poses. `quality` is our own solver's. `on_step` hears the progress, and may raise to stop. Raises the
+    InputErrors of reading and of finding a face, and Diverged. No gradient.
     """
-    template = model.network.template
-    if template is None or model.card is None:
-        raise ConfigError(f"{model.name} has no landmark template; `mononphm reconstruct --model` can track it")
+    leader = model if model.network.template is not None and model.card is not None else load_model(device=model.device)
+    template = leader.network.template
+    assert template is not None and leader.card is not None, "the bundled model has a template"
     clip = read_clip(Path(source), selection or FrameSelection(), MediaLimits(), on_step)
     mean = template.mean_landmarks()
     observed = observe(clip, camera or CameraChoice(), PreprocessingConfig(), mean, on_step)
-    names, config = model.card.expression_names, tracking_config(quality)
+    names, config = leader.card.expression_names, tracking_config(quality)
+    if published is not None or leader is not model:
+        values = published or PublishedConfig(seed=seed)
+        return solve(model.network, template, names, observed, clip.info.is_video, stages, values, on_step)
     tracked = stage1.track(model.network, observed, names, config.stage1, seed, on_step)
     if 2 in stages and len(observed.observations) > 1:
         tracked = stage2.refine(model.network, observed, names, tracked, config.stage2, config.stage1, seed, on_step)

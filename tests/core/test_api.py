@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from skimage import data
 
 import mononphm_core as mononphm
 from mononphm_core import api
 from mononphm_core.errors import AssetError, WeightsNotFound
+from mononphm_core.tracking.published.configuration import PublishedConfig
 from mononphm_core.types import HeadPose, IdentityCode, Intrinsics
 from tests.core.model.test_published import anchors_for
 from tests.golden.checkpoints import document_of, golden_model, random_states, small, write_experiment
@@ -35,6 +38,19 @@ def golden():
 @pytest.fixture(scope="module")
 def person(golden):
     return IdentityCode(golden["geo"].flatten(), golden["app"].flatten())
+
+
+@pytest.mark.slow
+def test_a_model_without_landmarks_is_tracked_by_the_published_solver(model, tmp_path):
+    """The bundled prior leads the first poses; codes and expressions are the checkpoint's own."""
+    path = tmp_path / "portrait.png"
+    Image.fromarray(data.astronaut()[:320, 60:380]).save(path)
+    short = PublishedConfig(rays=24, candidates=400, samples=8, iterations_scale=0.002)
+    tracked = mononphm.track(model, path, published=short)
+    assert tracked.identity.z_geo.shape == (272,)
+    assert tracked.z_exp.shape == (1, 12)
+    assert len(tracked.history["total"]) == 2
+    assert 1 < tracked.poses.to_posed(torch.zeros(1, 1, 3))[0, 0, 2] < 20  # the camera lies in front of the face
 
 
 @pytest.mark.slow
