@@ -52,6 +52,7 @@ def job_options(command: Command) -> Command:
             click.option("--max-frames", type=click.IntRange(1), metavar="N", help="At most so many, evenly thinned."),
             click.option(
                 "--downsample",
+                "--downsample-factor",
                 "downsample_factor",
                 type=click.FloatRange(0, 1, min_open=True),
                 metavar="F",

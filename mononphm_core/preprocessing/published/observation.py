@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
@@ -37,6 +38,25 @@ class PublishedObservation:
     """fx, fy, cx, cy of the prepared picture: u = -fx x/z + cx, v = fy y/z + cy (z < 0 in front)."""
     crop: Crop
     """Where the prepared picture lies in `source/`."""
+
+    def to(self, device: torch.device) -> "PublishedObservation":
+        """On a device, numbers in single precision, as the solver works."""
+
+        def single(x: Tensor) -> Tensor:
+            return (x.float() if x.is_floating_point() else x).to(device)
+
+        return PublishedObservation(
+            self.frame_index,
+            single(self.rgb),
+            single(self.labels),
+            single(self.inner_mouth),
+            single(self.landmarks_px),
+            single(self.direction),
+            single(self.origin),
+            single(self.w2c),
+            single(self.k),
+            self.crop,
+        )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The published tracker's leaves as the sequence that the rest of the program knows, and how well they fit."""
 
 import dataclasses
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -18,9 +19,11 @@ from mononphm_core.tracking.published.losses import is_head
 from mononphm_core.tracking.published.sampling import Draws, draw_batch
 from mononphm_core.tracking.published.track import PublishedTrack, Sequence
 from mononphm_core.types import (
+    CameraSource,
     FrameFit,
     HeadPose,
     IdentityCode,
+    Intrinsics,
     ObservedClip,
     Stage,
     StopReason,
@@ -28,22 +31,45 @@ from mononphm_core.types import (
 )
 
 
+@dataclass(frozen=True)
+class ClipFacts:
+    """What the result says of the clip itself."""
+
+    intrinsics: Intrinsics
+    """Of the whole pictures, as used."""
+    camera_source: CameraSource
+    focal_uncertainty: float
+    frame_index: tuple[int, ...]
+    timestamp_s: tuple[float, ...]
+
+
+def facts_of(clip: ObservedClip, fit: LandmarkFit) -> ClipFacts:
+    """Of our own observations after the landmark fit."""
+    k = clip.intrinsics
+    return ClipFacts(
+        dataclasses.replace(k, fx=k.fx * fit.focal_scale, fy=k.fy * fit.focal_scale),
+        clip.camera_source,
+        fit.focal_sigma,
+        tuple(o.frame_index for o in clip.observations),
+        tuple(o.timestamp_s for o in clip.observations),
+    )
+
+
 def freeze(
-    model: HeadModel, clip: ObservedClip, fit: LandmarkFit, sequence: Sequence, track: PublishedTrack,
-    config: PublishedConfig,
-) -> TrackedSequence:  # fmt: skip
-    """What the next station gets. Its world is our camera's, in OpenCV axes."""
-    leaves, k = track.leaves, clip.intrinsics
+    model: HeadModel, facts: ClipFacts, sequence: Sequence, track: PublishedTrack, config: PublishedConfig
+) -> TrackedSequence:
+    """What the next station gets. Its world is the camera's, in OpenCV axes."""
+    leaves = track.leaves
     return TrackedSequence(
         identity=IdentityCode(leaves.geo()[0].clone(), leaves.app()[0].clone()),
         z_exp=leaves.z_exp.clone(),
         poses=poses(sequence, track),
         light=as_irradiance(leaves.sh),
-        intrinsics=dataclasses.replace(k, fx=k.fx * fit.focal_scale, fy=k.fy * fit.focal_scale),
-        camera_source=clip.camera_source,
-        focal_uncertainty=fit.focal_sigma,
-        frame_index=tuple(o.frame_index for o in clip.observations),
-        timestamp_s=tuple(o.timestamp_s for o in clip.observations),
+        intrinsics=facts.intrinsics,
+        camera_source=facts.camera_source,
+        focal_uncertainty=facts.focal_uncertainty,
+        frame_index=facts.frame_index,
+        timestamp_s=facts.timestamp_s,
         fits=measure(model, sequence, track, config),
         stop=StopReason.STEP_BUDGET,
         stage=Stage.STAGE2 if track.kind == "stage2" else Stage.STAGE1,
