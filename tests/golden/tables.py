@@ -39,6 +39,14 @@ FORWARD = (
 )  # fmt: skip
 """Of a forward fixture; float64 where the fixture has it."""
 BLENDED_ROWS = 64
+STEPS = ("stage1_iter_tiny_generic", "render_tiny_SH_var0.6")
+"""Fixtures that are kept here too: one whole iteration, and one rendering without its intermediate points."""
+INTERMEDIATE = ("fine_points_world", "fine_net_values")
+
+
+def fixture(name: str) -> dict[str, np.ndarray]:
+    """A fixture of `STEPS` from this folder, any other from the full ones."""
+    return table(name) if name in STEPS else reference(name)
 
 
 def derive(source: Path) -> None:
@@ -54,6 +62,9 @@ def derive(source: Path) -> None:
     kept = {key: full[key][:BLENDED_ROWS] for key in ("queries", "f64_offsets", "f64_sdf", "f64_color", "f64_gradient")}
     kept |= {key: full[key] for key in ("geo", "app", "exp", "anchors", "compressed")}
     np.savez_compressed(HERE / "forward_release.npz", **kept)
+    for name in STEPS:
+        full = dict(np.load(source / f"{name}.npz", allow_pickle=False))
+        np.savez_compressed(HERE / f"{name}.npz", **{k: v for k, v in full.items() if k not in INTERMEDIATE})
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ from mononphm_core.rendering.published.fine import (
 from mononphm_core.rendering.published.near_far import near_far
 from mononphm_core.rendering.published.sampling import coarse_distances, importance_distances
 from tests.golden.checkpoints import Size, golden_model
-from tests.golden.tables import needs_reference, reference
+from tests.golden.tables import fixture, needs_reference
 
-sizes = pytest.mark.parametrize("size", ["tiny", pytest.param("release", marks=pytest.mark.slow)])
+RELEASE = pytest.param("release", marks=[needs_reference, pytest.mark.slow])
+sizes = pytest.mark.parametrize("size", ["tiny", RELEASE])
 EXPONENTS = (0.3, 0.6, 0.8)
 """Of the fixtures: sharpness = exp(10 v), 20 .. 2981."""
 
@@ -65,7 +66,6 @@ def field_of(head: HeadModel, conditioned: Conditioned, gradient: bool):
     return field
 
 
-@needs_reference
 @sizes
 def test_samples_lie_where_the_published_program_put_them(size):
     """Coarse distances to a rounding, importance samples to what inverting a nearly flat CDF allows."""
@@ -96,9 +96,8 @@ def test_the_fine_pass_gives_the_published_picture(size, branch, exponent):
     compare(g.render(g.values["z_samples"]), g.values, rgb=2e-5 if own else 1e-5, rest=8e-5 if own else 2e-5)
 
 
-@needs_reference
 @sizes
-@pytest.mark.parametrize("branch", ["SH", "noSH"])
+@pytest.mark.parametrize("branch", ["SH", pytest.param("noSH", marks=needs_reference)])
 def test_end_to_end_the_picture_is_the_published_one(size, branch):
     """From rays and jitter alone."""
     g = Golden(size, branch, 0.6)
@@ -114,4 +113,4 @@ def compare(seen: PublishedRendering, v: dict[str, Tensor], rgb: float, rest: fl
 
 def tensors(name: str) -> dict[str, Tensor]:
     """A fixture as tensors."""
-    return {key: torch.from_numpy(value) for key, value in reference(name).items()}
+    return {key: torch.from_numpy(value) for key, value in fixture(name).items()}
