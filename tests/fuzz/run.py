@@ -46,7 +46,9 @@ def generated_requests(
     ]  # fmt: skip
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "fuzz_hooks", "PYTHONPATH": f"{FOLDER}", "PYTHONUTF8": "1"}
     try:
-        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=seconds + 300
+        )
         assert api.process.poll() is None, "the API died"
     finally:
         api.process.kill()
