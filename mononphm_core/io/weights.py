@@ -17,15 +17,15 @@ from mononphm_core.model.head import HeadModel
 from mononphm_core.model.template import TemplateHead
 
 FORMAT = "mononphm-head-1"
+EXACT = ("identity.mean_anchors", "template.mean")
+"""Positions, kept in full precision: half of it would move them by up to 0.06 mm."""
 
 
 def save_model(model: HeadModel, path: Path, half: bool = True) -> str:
     """Write the weights; returns the file's sha256."""
     tensors = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     if half:
-        tensors = {
-            n: v.half() if v.is_floating_point() and n != "identity.mean_anchors" else v for n, v in tensors.items()
-        }
+        tensors = {n: v.half() if v.is_floating_point() and n not in EXACT else v for n, v in tensors.items()}
     groups = model.template.groups if model.template is not None else {}
     header = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), "groups": json.dumps(groups)}
     save_file({n: v.contiguous() for n, v in tensors.items()}, path, metadata=header)

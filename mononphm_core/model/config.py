@@ -23,6 +23,10 @@ class IdentityConfig:
     layers_geo: int = 4
     layers_app: int = 4
     """Hidden layers."""
+    placement: Literal["network", "linear"] = "network"
+    """Where a person's anchors are. `network`: a small network of the global part of the code (published). `linear`: a
+    linear map of the whole code, which also gives each anchor the person's local stretch and shear: local networks see
+    offsets as they are on the mean person, and need only learn what an affine map of their patch does not say."""
     hidden_anchors: int = 64
     """Width of the network that places the anchors."""
     bottleneck: int = 16
@@ -40,6 +44,9 @@ class IdentityConfig:
     """Factor on local offsets before the first layer: codes have unit variance, offsets hundredths; published: 1."""
     code_scale: float = 1.0
     """Factor on codes before the first layer; 1 = published."""
+    gated: bool = False
+    """Codes also scale the second hidden layer of each local network: what a code does to a surface or to colours is
+    nearly a sum of code times place, which a bias in the first layer alone says badly. False = published."""
     colour_bands: int = 0
     """Frequency bands of the local offset that the colour networks see besides the feature; 0 = published (none)."""
 
@@ -142,11 +149,13 @@ SMALL = ModelConfig(
         hidden_app=48,
         layers_geo=4,
         layers_app=3,
+        placement="linear",
         blend="compact",
         global_node=False,
         point_scale=12.0,
         code_scale=0.25,
-        colour_bands=3,
+        gated=True,
+        colour_bands=5,
     ),
     DeformationConfig(d_expression=53, d_identity=16, hidden=128, layers=5, ambient=0, bands=6),
 )

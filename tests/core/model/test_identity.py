@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from mononphm_core.model import identity
 from mononphm_core.model.identity import IdentityDecoder
-from tests.core.model.tiny import OURS, PUBLISHED, codes, points, tiny_model
+from tests.core.model.tiny import LINEAR, OURS, PUBLISHED, codes, points, tiny_model
 
 
 def mlp(stack, t, x, activation):
@@ -73,7 +73,67 @@ def test_the_published_decoder_is_the_loop_over_nodes(published):
         torch.testing.assert_close(colour[0, i], slow_colour, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("config", [PUBLISHED, OURS], ids=["published", "ours"])
+def slow_offset(decoder, x, z_geo, node):
+    """(1 + G z)^-1 (x - anchor) of one node, mirrored for the right members of pairs: linear placement in words."""
+    placed = (decoder.anchor_head.weight @ z_geo).view(decoder.config.anchors, 4, 3)
+    offset = torch.linalg.solve(
+        torch.eye(3, dtype=x.dtype) + placed[node, 1:], x[:3] - decoder.mean_anchors[node] - placed[node, 0]
+    )
+    offset = torch.cat([offset, x[3:]])
+    if node < 2 * decoder.config.symmetric_pairs and node % 2 == 1:
+        offset[0] = -offset[0]
+    return offset
+
+
+def test_linear_placement_and_gates_are_the_loop_over_nodes():
+    """Frames, mirroring, and codes that scale the second hidden layer, against their plain description."""
+    model = linear_model()
+    decoder, c = model.identity, LINEAR
+    z_geo, z_app, _ = codes(model, 2)
+    person = decoder.person(z_geo, z_app)
+    x = points(2, 15, 5)
+    sdf, _ = decoder(x, person, colour=True)
+    for p in range(2):
+        near = decoder.neighbourhood(x[p : p + 1], person.anchors[p : p + 1])
+        for i in range(15):
+            expected = torch.tensor(0.0, dtype=x.dtype)
+            for node, weight in zip(near.nodes[i].tolist(), near.weights[i], strict=True):
+                t = int(decoder.node_type[node])
+                local = z_geo[p, c.d_global + node * c.d_local_geo :][: c.d_local_geo]
+                code = c.code_scale * torch.cat([z_geo[p, : c.d_global], local])
+                h = torch.cat([code, c.point_scale * slow_offset(decoder, x[p, i], z_geo[p], node)])
+                for layer in range(len(decoder.geometry)):
+                    h = decoder.geometry.weights[layer][t] @ h + decoder.geometry.biases[layer][t]
+                    h = h * (1 + decoder.geo_gate[t] @ code) if layer == 1 else h
+                    h = F.softplus(h, 100) if layer < len(decoder.geometry) - 1 else h
+                expected = expected + weight * h[0]
+            torch.testing.assert_close(sdf[p, i], expected, rtol=0, atol=1e-12)
+
+
+def linear_model():
+    """Stretches of about a tenth, gates of about a fifth."""
+    model = tiny_model(LINEAR)
+    draw = torch.Generator().manual_seed(4)
+    for weight, size in ((model.identity.anchor_head.weight, 0.03), (model.identity.geo_gate, 0.2)):
+        weight.copy_(size * torch.randn(weight.shape, generator=draw, dtype=weight.dtype))
+    model.identity.app_gate.copy_(0.2 * torch.randn(model.identity.app_gate.shape, generator=draw, dtype=torch.float64))
+    return model
+
+
+def test_a_repeated_person_is_the_person_in_every_row():
+    """The frames of a clip share an identity: anchors, frames and gates alike."""
+    model = linear_model()
+    z_geo, z_app, _ = codes(model, 1)
+    one = model.identity.person(z_geo, z_app)
+    x = points(3, 9, 5)
+    sdf, colour = model.identity(x, one.repeated(3), colour=True)
+    for row in range(3):
+        alone = model.identity(x[row : row + 1], one, colour=True)
+        torch.testing.assert_close(sdf[row : row + 1], alone[0], rtol=0, atol=1e-13)
+        torch.testing.assert_close(colour[row : row + 1], alone[1], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("config", [PUBLISHED, OURS, LINEAR], ids=["published", "ours", "linear"])
 def test_a_batch_of_people_is_each_person_alone(config):
     """No code of one person reaches another's points."""
     model = tiny_model(config)

@@ -1,5 +1,7 @@
 """Models small enough for a loop over everything, in double precision."""
 
+import dataclasses
+
 import torch
 
 from mononphm_core.model.config import DeformationConfig, IdentityConfig, ModelConfig
@@ -15,7 +17,9 @@ OURS = IdentityConfig(
     layers_app=3, hidden_anchors=5, bottleneck=4, blend="compact", blend_width=0.25, global_node=False,
     point_scale=3.0, code_scale=0.5, colour_bands=2,
 )  # fmt: skip
-"""The choices of our own prior."""
+"""The choices of our first prior."""
+LINEAR = dataclasses.replace(OURS, placement="linear", gated=True)
+"""Those of our prior since 0.2.0: anchors and their stretch linear in the code, codes that scale hidden layers."""
 FIELD = DeformationConfig(d_expression=3, d_identity=2, hidden=9, layers=6, ambient=2)
 
 
