@@ -33,14 +33,17 @@ def _folders(function: Callable[..., None]) -> Callable[..., None]:
 @_folders
 @click.option("--heads", "count", default=1500, show_default=True, help="Training people.")
 @click.option("--points", default=32000, show_default=True, help="Signed distances per person.")
+@click.option("--crowd", default=4000, show_default=True, help="More people, known by their skin alone: 180 kB each.")
 @click.option("--seed", default=0, show_default=True, help="Start of the random numbers.")
-def pool(data: Path, run: Path, count: int, points: int, seed: int) -> None:
+def pool(data: Path, run: Path, count: int, points: int, crowd: int, seed: int) -> None:
     """Make the people and their signed distances (0.3 s each on one core). Existing shards are kept."""
     _logging()
-    from mononphm_core.training.prior import fill_pool
+    from mononphm_core.training.prior import fill_crowd, fill_pool
     from mononphm_core.training.sources import OpenHeads
 
-    fill_pool(OpenHeads(data), run / "pool", count, points, seed)
+    heads = OpenHeads(data)
+    fill_crowd(heads, run / "pool", crowd, seed)
+    fill_pool(heads, run / "pool", count, points, seed)
 
 
 @command.command("run")
@@ -56,13 +59,21 @@ def pool(data: Path, run: Path, count: int, points: int, seed: int) -> None:
     help="Let one half learn; they share codes and anchors alone.",
 )
 @click.option("--threads", default=1, show_default=True, help="Processor threads.")
-def run_training(data: Path, run: Path, size: str, hours: float, device: str, threads: int, only: str | None) -> None:
+@click.option(
+    "--start",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Model folder to begin a new run from (0.1.0).",
+)
+def run_training(
+    data: Path, run: Path, size: str, hours: float, device: str, threads: int, only: str | None, start: Path | None
+) -> None:
     """Train, or continue where the last checkpoint stands."""
     _logging()
     import torch
 
     from mononphm_cli.commands.reconstruct import chosen
     from mononphm_core import numerics
+    from mononphm_core.io.weights import load_model
     from mononphm_core.model.config import SMALL
     from mononphm_core.training.loop import TrainingConfig
     from mononphm_core.training.prior import run as train_prior
@@ -74,6 +85,7 @@ def run_training(data: Path, run: Path, size: str, hours: float, device: str, th
         {"small": SMALL}[size],
         TrainingConfig(hours=hours, parts=(only,) if only else ("identity", "deformation")),
         torch.device(chosen(device)),
+        load_model(start / "model.safetensors") if start else None,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 
 from mononphm_core.training.sources import OpenHeads
@@ -89,6 +89,11 @@ class Painter:
             np.einsum("pk,pkc->pc", bary, self.x_cm[corners]),
             np.einsum("pk,pkc->pc", bary, self.eye[corners]),
         )
+
+    def skin(self) -> Bool[np.ndarray, "triangles"]:
+        """Which triangles are skin and not eyeball."""
+        found: np.ndarray = self.part[self.triangles[:, 0]] < 7
+        return found
 
     def vertices(self) -> SurfacePoints:
         """All vertices, as points."""

@@ -12,7 +12,16 @@ from mononphm_core.training.appearance import Painter
 from mononphm_core.training.codes import CodeBasis
 from mononphm_core.training.pool import PoolHead
 from mononphm_core.training.sources import OpenHeads, sample_expression
-from mononphm_core.training.supervision import HU_PER_MM, sample_surface, surface_density
+from mononphm_core.training.supervision import (
+    HU_PER_MM,
+    DistanceSamples,
+    sample_surface,
+    skin_density,
+    surface_density,
+)
+
+SHELL_MM = 0.7
+"""Standard deviation of the displacements around a surface known without search."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +29,8 @@ class BatchSizes:
     """How much one step sees."""
 
     heads: int = 8
+    crowd: int = 0
+    """More people, known by their surface alone; they teach shape and nothing else."""
     distances: int = 1600
     """Points per head with a known signed distance."""
     correspondences: int = 1000
@@ -30,11 +41,12 @@ class BatchSizes:
 class Batch:
     """One step's supervision. Lengths in head units, colours in the decoder's range [-1, 1]."""
 
-    z_geo: Float[Tensor, "heads d_geo"]
+    z_geo: Float[Tensor, "people d_geo"]
+    """The heads, then the crowd."""
     z_app: Float[Tensor, "heads d_app"]
     z_exp: Float[Tensor, "heads d_exp"]
-    x_canonical: Float[Tensor, "heads distances 3"]
-    sdf: Float[Tensor, "heads distances"]
+    x_canonical: Float[Tensor, "people distances 3"]
+    sdf: Float[Tensor, "people distances"]
     x_posed: Float[Tensor, "heads correspondences 3"]
     x_target: Float[Tensor, "heads correspondences 3"]
     x_coloured: Float[Tensor, "heads colours 3"]
@@ -56,6 +68,12 @@ class BatchMaker:
         centre = x[self.triangles].mean(1)
         self.creases = np.flatnonzero(np.linalg.norm(centre[:, None] - marks[None], axis=-1).min(1) < 16 * HU_PER_MM)
         """Triangles of lips, lids and what lies behind them."""
+        self.skin_density = skin_density(heads, self.density)
+        narrow = x[heads.ibug68[np.r_[31:36, 36:68]]]
+        part = heads.skeleton.part[self.triangles[:, 0]]
+        self.narrow = (np.linalg.norm(centre[:, None] - narrow[None], axis=-1).min(1) < 8 * HU_PER_MM) | (part == 2)
+        """Triangles near which the nearest skin may be another's."""
+        self._codes: dict[int, tuple[PoolHead, np.ndarray]] = {}
         rng = np.random.default_rng(11)
         self.complexions = [painter.sample(rng) for _ in range(complexions)]
         vertices = painter.vertices()
@@ -63,11 +81,18 @@ class BatchMaker:
         self.z_app = appearance.encode(painted)
         self.names = heads.expression_names
 
-    def draw(self, rng: np.random.Generator, pool: list[PoolHead], sizes: BatchSizes) -> Batch:
-        """A random batch."""
+    def code(self, head: PoolHead) -> Float[np.ndarray, "d_geo"]:
+        """`z_geo` of a head of the pool, worked out once."""
+        if id(head) not in self._codes:
+            self._codes[id(head)] = (head, self.geometry.encode(head.canonical[None])[0])
+        return self._codes[id(head)][1]
+
+    def draw(
+        self, rng: np.random.Generator, pool: list[PoolHead], sizes: BatchSizes, crowd: list[PoolHead] | None = None
+    ) -> Batch:
+        """A random batch; `crowd` are the people that `sizes.crowd` asks for."""
         chosen = [pool[i] for i in rng.integers(len(pool), size=sizes.heads)]
         canonical = np.stack([h.canonical for h in chosen])
-        z_geo = self.geometry.encode(canonical)
         z_exp = np.stack([sample_expression(rng, self.names) for _ in chosen])
         person = rng.integers(len(self.complexions), size=sizes.heads)
         x, sdf, posed, target, coloured, colour = [], [], [], [], [], []
@@ -81,14 +106,35 @@ class BatchMaker:
             c, rgb = self.colours(rng, head, int(person[i]), sizes.colours)
             coloured.append(c)
             colour.append(rgb)
+        onlookers = [crowd[i] for i in rng.integers(len(crowd), size=sizes.crowd)] if crowd else []
+        for head in onlookers:
+            shell = self.shell(rng, head, sizes.distances)
+            x.append(shell.x_canonical)
+            sdf.append(shell.sdf)
+        z_geo = np.stack([self.code(h) for h in (*chosen, *onlookers)])
         anchors = canonical[:, self.heads.anchors]
         stacks = (z_geo, self.z_app[person], z_exp, x, sdf, posed, target, coloured, colour, anchors)
         return Batch(*(torch.from_numpy(np.stack(list(s)).astype(np.float32)) for s in stacks))
+
+    def shell(self, rng: np.random.Generator, head: PoolHead, count: int) -> DistanceSamples:
+        """Points on the skin, and half of them within a millimetre of it where it is open: distances without a search.
+
+        The skin is on the surface of the solid whatever the person; a point displaced along the normal is as far from
+        it as it was displaced, unless another part of the skin is nearer, which happens in lips, lids and nostrils.
+        """
+        triangle, bary = sample_surface(rng, self.skin_density, count)
+        corners = head.canonical[self.triangles[triangle]]
+        delta = (SHELL_MM * HU_PER_MM * rng.standard_normal((count, 1))).astype(np.float32)
+        delta[(np.arange(count) % 2 == 0) | self.narrow[triangle]] = 0.0
+        x = np.einsum("pk,pkc->pc", bary, corners) + delta * _face_normals(corners)
+        return DistanceSamples(x.astype(np.float32), delta[:, 0])
 
     def correspondences(
         self, rng: np.random.Generator, head: PoolHead, z_exp: Float[np.ndarray, "d_exp"], count: int
     ) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
         """(posed, canonical) points: one template place on both shapes, displaced alike along the two normals."""
+        if count == 0:
+            return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32)
         triangle, bary = sample_surface(rng, self.density, int(count * 1.3))
         part = self.heads.skeleton.part[self.triangles[triangle, 0]]
         hidden = ~head.seen[triangle]
@@ -141,6 +187,8 @@ class BatchMaker:
         self, rng: np.random.Generator, head: PoolHead, person: int, count: int
     ) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
         """Canonical points near the surface and their colour."""
+        if count == 0:
+            return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32)
         triangle, bary = sample_surface(rng, self.density, int(count * 1.3))
         rows = np.resize(np.nonzero(head.seen[triangle])[0][:count], count)
         triangle, bary = triangle[rows], bary[rows]

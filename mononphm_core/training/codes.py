@@ -30,6 +30,19 @@ class CodeBasis:
     residual_rms: float
     """What the code cannot say, over the samples it was made from (units of the values)."""
 
+    @property
+    def d(self) -> int:
+        """Length of a code."""
+        return int(self.global_basis.shape[-1] + len(self.patches) * self.local_basis.shape[-1])
+
+    def jacobian(self, vertices: Int[np.ndarray, "chosen"]) -> Float[np.ndarray, "chosen 3 d"]:
+        """d value / d code at some vertices; constant."""
+        local = np.zeros((len(vertices), len(self.patches), 3, self.local_basis.shape[-1]), np.float32)
+        rows = np.arange(len(vertices))
+        for k in range(self.local_anchor.shape[1]):
+            local[rows, self.local_anchor[vertices, k]] += self.local_basis[vertices, k]
+        return np.concatenate([self.global_basis[vertices], local.transpose(0, 2, 1, 3).reshape(len(rows), 3, -1)], 2)
+
     def encode(self, values: Float[np.ndarray, "samples vertices 3"]) -> Float[np.ndarray, "samples d"]:
         """[global, local parts of all anchors] of every sample."""
         centred = (values - self.mean).reshape(len(values), -1)

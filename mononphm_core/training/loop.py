@@ -1,7 +1,7 @@
 """The training loop: one command, CPU or CUDA, resumable at any moment, paced by time, not by a number of steps.
 
-Losses (weights): |clamped sdf error| near and far (1), correspondence L1 (3), colour L1 (0.02).
-The network that places the anchors is fitted first and then held: everything else is measured from them.
+Losses (weights): |clamped sdf error| near and far (1), correspondence L1 (3), colour L1 (COLOUR_WEIGHT).
+What places the anchors is fixed first and then held: everything else is measured from them.
 No eikonal term and no second derivatives: distances are supervised everywhere. The learning rate falls as a cosine of
 the share of the time budget that is used up, so that a run of any length ends annealed; a longer budget continues the
 same run.
@@ -11,22 +11,27 @@ import json
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn as nn
 from torch import Tensor
 
+from mononphm_core.errors import ConfigError
 from mononphm_core.model.head import HeadModel
 from mononphm_core.training.batches import Batch, BatchMaker, BatchSizes
+from mononphm_core.training.placement import placement, vertex_area
 from mononphm_core.training.pool import Pool
 
 log = logging.getLogger(__name__)
 CLAMP = 0.12
 """Head units (30 mm): distances beyond it carry no detail."""
 MM = 250.0
+COLOUR_WEIGHT = 0.04
+"""Of the L1 error of colours (range 2) against that of distances (head units)."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +49,24 @@ class TrainingConfig:
     seed: int = 0
     parts: tuple[str, ...] = ("identity", "deformation")
     """Which halves learn; they share nothing but the codes and the anchors, so either may be continued alone."""
-    sizes: BatchSizes = BatchSizes()
+    sizes: BatchSizes = BatchSizes(heads=8, crowd=8, distances=900, correspondences=500, colours=400)
 
 
 def losses(model: HeadModel, batch: Batch, parts: tuple[str, ...]) -> dict[str, Tensor]:
     """Weighted terms of one batch."""
-    person = model.identity.person(batch.z_geo, batch.z_app)
+    heads = len(batch.z_app)
+    person = model.identity.person(batch.z_geo[:heads], batch.z_app)
     terms = {}
     if "identity" in parts:
-        sdf, _ = model.identity(_with_ambient(model, batch.x_canonical), person, colour=False)
+        everyone = model.identity.person(batch.z_geo)
+        sdf, _ = model.identity(_with_ambient(model, batch.x_canonical), everyone, colour=False)
         _, colour = model.identity(_with_ambient(model, batch.x_coloured), person, colour=True)
         assert colour is not None
         terms["sdf"] = (sdf.clamp(-CLAMP, CLAMP) - batch.sdf.clamp(-CLAMP, CLAMP)).abs().mean()
-        terms["colour"] = 0.02 * (colour - batch.colour).abs().mean()
+        terms["colour"] = COLOUR_WEIGHT * (colour - batch.colour).abs().mean()
     if "deformation" in parts:
         offset, _ = model.deformation(
-            batch.x_posed, model.deformation.condition(batch.z_geo, person.anchors.detach(), batch.z_exp)
+            batch.x_posed, model.deformation.condition(batch.z_geo[:heads], person.anchors.detach(), batch.z_exp)
         )
         terms["correspondence"] = 3.0 * (batch.x_posed + offset - batch.x_target).abs().mean()
     return terms
@@ -91,10 +98,7 @@ def train(
     """Train until the budget is used up; continue from `directory` where it can. Returns the last evaluation."""
     device = next(model.parameters()).device
     checkpoint = directory / "checkpoint.pt"
-    if checkpoint.exists():
-        model.identity.anchor_head.requires_grad_(False)
-    else:
-        place_anchors(model, maker, pool)
+    place_anchors(model, maker)
     for name in {"identity", "deformation"} - set(config.parts):
         model.get_submodule(name).requires_grad_(False)
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=config.lr)
@@ -107,6 +111,7 @@ def train(
         state = saved["state"]
         log.info("continuing at step %d after %.0f s", state["step"], state["seconds"])
     budget = config.hours * 3600
+    sizes = _needed(config)
     last_saved = time.monotonic()
     figures = evaluate(model, held_out)
     while state["seconds"] < budget:
@@ -117,7 +122,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / config.warm_up_steps)
         rng = np.random.default_rng([config.seed, step])
-        batch = _to(maker.draw(rng, pool.heads, config.sizes), device)
+        batch = _to(maker.draw(rng, pool.heads, sizes, pool.crowd), device)
         terms = losses(model, batch, config.parts)
         optimiser.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
@@ -129,7 +134,7 @@ def train(
         if state["step"] % config.evaluate_every == 0:
             pool.refresh()
             figures = evaluate(model, held_out)
-            row = {**state, "heads": len(pool.heads), "lr": rate, **figures}
+            row = {**state, "heads": len(pool.heads), "crowd": len(pool.crowd), "lr": rate, **figures}
             row.update({f"loss_{k}": float(v.detach()) for k, v in terms.items()})
             with (directory / "log.jsonl").open("a") as out:
                 out.write(json.dumps(row) + "\n")
@@ -143,25 +148,26 @@ def train(
     return figures
 
 
-def place_anchors(model: HeadModel, maker: BatchMaker, pool: Pool, steps: int = 3000) -> None:
-    """Fit the anchor network to the pool's people and freeze it. Deterministic, a few seconds."""
-    canonical = np.stack([head.canonical for head in pool.heads[:1500]])
-    z = torch.from_numpy(maker.geometry.encode(canonical))
-    target = torch.from_numpy(canonical[:, maker.heads.anchors])
-    network = model.identity.anchor_head
-    device = next(model.parameters()).device
-    z, target = z.to(device), target.to(device)
-    optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
-    annealed = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for step in range(steps):
-        rows = torch.arange(step * 128, step * 128 + 128, device=device) % len(z)
-        loss = (model.identity.anchors(z[rows]) - target[rows]).square().mean() * 1e3
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        annealed.step()
-    network.requires_grad_(False)
-    log.info("anchors placed to %.2f mm", float(loss.detach() / 1e3) ** 0.5 * MM)
+def place_anchors(model: HeadModel, maker: BatchMaker) -> None:
+    """Give the model the places and frames of anchors that its codes imply, and hold them."""
+    heads = maker.heads
+    basis = placement(maker.geometry, heads.anchors, vertex_area(heads))
+    head = model.identity.anchor_head
+    if not isinstance(head, nn.Linear):
+        raise ConfigError("only models with linear placement can be trained: see IdentityConfig.placement")
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(basis.reshape(-1, basis.shape[-1])))
+    head.requires_grad_(False)
+
+
+def _needed(config: TrainingConfig) -> BatchSizes:
+    """What the halves that learn ask of a batch."""
+    sizes = config.sizes
+    if "deformation" not in config.parts:
+        sizes = replace(sizes, correspondences=0)
+    if "identity" not in config.parts:
+        sizes = replace(sizes, crowd=0, distances=0, colours=0)
+    return sizes
 
 
 def _with_ambient(model: HeadModel, x: Tensor) -> Tensor:

@@ -28,6 +28,23 @@ class PoolHead:
     """Template triangles on the outside: an eyeball's parts under the lids are not."""
 
 
+NO_DISTANCES = DistanceSamples(np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
+
+
+def write_crowd(heads: OpenHeads, directory: Path, number: int, count: int, seed: int) -> Path:
+    """More people, by their surface alone: no search trees, so sixty times cheaper than a shard with distances."""
+    rng = np.random.default_rng([seed, number, 1])
+    canonical = np.stack([heads.sample(rng).canonical for _ in range(count)])
+    directory.mkdir(parents=True, exist_ok=True)
+    target, temporary = directory / f"crowd_{number:04d}.npy", directory / f".crowd_{number:04d}.npy"
+    with temporary.open("wb") as out:
+        np.save(out, canonical)
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(target)
+    return target
+
+
 def write_shard(heads: OpenHeads, directory: Path, number: int, points: int, seed: int, count: int = SHARD) -> Path:
     """Make shard `number`; the same number and seed give the same heads."""
     rng = np.random.default_rng([seed, number])
@@ -73,6 +90,8 @@ class Pool:
         self.directory = directory
         self.loaded: set[str] = set()
         self.heads: list[PoolHead] = []
+        self.crowd: list[PoolHead] = []
+        """People known by their surface alone."""
         self.refresh()
 
     def refresh(self) -> int:
@@ -86,4 +105,8 @@ class Pool:
                 samples = DistanceSamples(arrays["x"][i], arrays["sdf"][i])
                 self.heads.append(PoolHead(arrays["canonical"][i], samples, arrays["seen"][i]))
             self.loaded.add(path.name)
+        for path in sorted(self.directory.glob("crowd_*.npy")):
+            if path.name not in self.loaded:
+                self.crowd += [PoolHead(canonical, NO_DISTANCES, np.zeros(0, bool)) for canonical in np.load(path)]
+                self.loaded.add(path.name)
         return len(self.heads)

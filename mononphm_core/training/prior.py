@@ -14,12 +14,15 @@ from mononphm_core.training.appearance import Painter
 from mononphm_core.training.batches import Batch, BatchMaker, BatchSizes
 from mononphm_core.training.codes import CodeBasis, fit_codes
 from mononphm_core.training.loop import TrainingConfig, train
-from mononphm_core.training.pool import SHARD, Pool, write_shard
+from mononphm_core.training.pool import SHARD, Pool, write_crowd, write_shard
 from mononphm_core.training.sources import OpenHeads
+from mononphm_core.training.start import begin_from, with_signs_of
 
 log = logging.getLogger(__name__)
 CODE_SAMPLES = 1600
 HELD_OUT_SHARD = 9999
+CROWD = 1000
+"""People a file."""
 
 
 def vertex_weight(heads: OpenHeads) -> np.ndarray:
@@ -64,32 +67,57 @@ def fill_pool(heads: OpenHeads, directory: Path, count: int, points: int, seed: 
             log.info("pool: shard %d of %d", number + 1, (count + SHARD - 1) // SHARD)
 
 
+def fill_crowd(heads: OpenHeads, directory: Path, count: int, seed: int) -> None:
+    """Write the files of people known by their surface alone that are missing."""
+    for number in range((count + CROWD - 1) // CROWD):
+        if not (directory / f"crowd_{number:04d}.npy").exists():
+            write_crowd(heads, directory, number, min(CROWD, count - number * CROWD), seed)
+
+
 def cached_codes(
-    heads: OpenHeads, painter: Painter, config: ModelConfig, directory: Path, seed: int
+    heads: OpenHeads,
+    painter: Painter,
+    config: ModelConfig,
+    directory: Path,
+    seed: int,
+    earlier: HeadModel | None = None,
 ) -> tuple[CodeBasis, CodeBasis]:
-    """`make_codes`, kept in the run's own directory: a resumed run must mean the same by its codes."""
+    """`make_codes`, kept in the run's own directory: a resumed run must mean the same by its codes.
+
+    A run that begins from an earlier prior takes over the signs of its components.
+    """
     kept = directory / "codes.pkl"
     if kept.exists():
         loaded: tuple[CodeBasis, CodeBasis] = pickle.loads(kept.read_bytes())  # noqa: S301 our own run directory
         return loaded
     codes = make_codes(heads, painter, config, seed)
+    if earlier is not None:
+        codes = with_signs_of(earlier, heads, painter, *codes)
     kept.write_bytes(pickle.dumps(codes))
     return codes
 
 
 def run(
-    data: Path, directory: Path, model_config: ModelConfig, config: TrainingConfig, device: torch.device
+    data: Path,
+    directory: Path,
+    model_config: ModelConfig,
+    config: TrainingConfig,
+    device: torch.device,
+    earlier: HeadModel | None = None,
 ) -> HeadModel:
-    """Train (or continue) in `directory`; the pool must have at least one shard."""
+    """Train (or continue) in `directory`; the pool must have at least one shard. A new run may begin from `earlier`."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "model.json").write_text(json.dumps(model_config.to_dict(), indent=1))
     heads = OpenHeads(data)
     painter = Painter(data, heads)
-    geometry, appearance = cached_codes(heads, painter, model_config, directory, config.seed)
+    geometry, appearance = cached_codes(heads, painter, model_config, directory, config.seed, earlier)
     maker = BatchMaker(heads, painter, geometry, appearance)
     torch.manual_seed(config.seed)
     anchors = torch.from_numpy(geometry.mean[heads.anchors].copy())
-    model = HeadModel(model_config, anchors).to(device)
+    model = HeadModel(model_config, anchors)
+    if earlier is not None and not (directory / "checkpoint.pt").exists():
+        begin_from(model, earlier)
+    model = model.to(device)
     held_out = held_out_batch(maker, directory, config.seed)
     held_out = Batch(**{k: v.to(device) for k, v in held_out.__dict__.items()})
     train(model, maker, Pool(directory / "pool"), held_out, directory, config)

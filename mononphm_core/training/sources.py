@@ -97,7 +97,7 @@ class OpenHeads:
         if rng.random() < wide:
             beta, gamma = rng.uniform(0.3, 1.0), rng.uniform(0.5, 1.0)
             a = rng.uniform(0.7, 1.0) * np.sqrt(1 - 0.6 * beta**2)
-            w_mh = self._makehuman_weights(rng, beta, gamma)
+            w_mh = self.makehuman_weights(rng, beta, gamma)
         else:
             a, w_mh = 1.0, np.zeros(len(self.mh_names), np.float32)
         w_ict = np.clip(a * rng.standard_normal(len(self.identity)), -2.5, 2.5).astype(np.float32)
@@ -135,7 +135,8 @@ class OpenHeads:
         if row >= 0:
             w[row] += min(abs(x) * self.mh_sigma[row], self.mh_range[row])
 
-    def _makehuman_weights(self, rng: np.random.Generator, beta: float, gamma: float) -> Float[np.ndarray, "shapes"]:
+    def makehuman_weights(self, rng: np.random.Generator, beta: float, gamma: float) -> Float[np.ndarray, "shapes"]:
+        """Random weights of the MakeHuman shapes: `beta` scales age, sex and origin, `gamma` the free sliders."""
         w = np.zeros(len(self.mh_names), np.float32)
         ethnicity = rng.dirichlet([0.5, 0.5, 0.5])
         female = rng.choice([1.0, 0.0, rng.uniform()], p=[0.4, 0.4, 0.2])

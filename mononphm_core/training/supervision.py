@@ -49,6 +49,18 @@ def surface_density(heads: OpenHeads) -> Float[np.ndarray, "triangles"]:
     return p / p.sum()
 
 
+def skin_density(heads: OpenHeads, density: Float[np.ndarray, "triangles"]) -> Float[np.ndarray, "triangles"]:
+    """Half `density`, half by area alone, and no eyeballs: those hide under the lids of each person differently."""
+    sk = heads.skeleton
+    triangles = np.concatenate([sk.sheet, *sk.sclera])
+    corner = heads.mean_canonical()[triangles]
+    area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
+    skin = (density > 0) & (sk.part[triangles[:, 0]] < 7)
+    outer = skin & (sk.part[triangles[:, 0]] != 2)
+    p: np.ndarray = np.where(skin, density, 0) / density[skin].sum() + np.where(outer, area, 0) / area[outer].sum()
+    return p / p.sum()
+
+
 def sample_surface(
     rng: np.random.Generator, density: Float[np.ndarray, "triangles"], count: int
 ) -> tuple[Int[np.ndarray, "points"], Float[np.ndarray, "points 3"]]:

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from mononphm_core.training.batches import BatchMaker, BatchSizes
-from mononphm_core.training.pool import Pool, write_shard
+from mononphm_core.training.pool import Pool, write_crowd, write_shard
 from mononphm_core.training.sources import sample_expression
+from mononphm_core.training.supervision import DistanceField
 from tests.core.training.tiny import NAMES
 
 pytest.importorskip("igl", reason="training needs the extra `train`")
@@ -141,3 +142,32 @@ def test_eyes_have_a_dark_pupil_an_iris_and_a_white(painter):
     assert pupil.max() < 0.3
     assert (white > iris).all()
     np.testing.assert_allclose(white, look.sclera ** (1 / 2.2), atol=1e-5)
+
+
+def test_a_crowd_is_a_function_of_its_seed_and_has_no_distances(heads, tmp_path):
+    """The cheap people: a file of shapes, found by the pool beside its shards."""
+    write_shard(heads, tmp_path, 0, 100, seed=0, count=2)
+    path = write_crowd(heads, tmp_path, 3, 4, seed=0)
+    first = np.load(path)
+    pool = Pool(tmp_path)
+    assert len(pool.heads) == 2
+    assert len(pool.crowd) == 4
+    np.testing.assert_array_equal(np.stack([h.canonical for h in pool.crowd]), first)
+    assert all(len(h.distances.sdf) == 0 for h in pool.crowd)
+    np.testing.assert_array_equal(np.load(write_crowd(heads, tmp_path, 3, 4, seed=0)), first)
+    assert not np.array_equal(np.load(write_crowd(heads, tmp_path, 4, 4, seed=0)), first)
+    assert pool.refresh() == 2
+    assert len(pool.crowd) == 8
+
+
+def test_the_shell_agrees_with_the_distances_of_a_search(maker, heads, shards):
+    """Half of the points lie on the skin; displaced ones are as far from it as they were displaced, but where the skin
+    folds or the triangle is at an edge of the coarse stand-in: nine in ten agree."""
+    head = Pool(shards).heads[1]
+    shell = maker.shell(np.random.default_rng(3), head, 400)
+    true = DistanceField(heads.skeleton, head.canonical)(shell.x_canonical)
+    on = shell.sdf == 0
+    assert on.sum() >= 200
+    np.testing.assert_allclose(true[on], 0, atol=2e-5)
+    assert (np.abs(true - shell.sdf) < 2e-4).mean() > 0.9
+    assert np.abs(shell.sdf[~on]).max() > 1e-3
