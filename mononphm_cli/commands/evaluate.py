@@ -2,7 +2,7 @@
 
 import click
 
-from mononphm_cli.evaluating import run
+from mononphm_cli.evaluating import prior, run
 
 DEFAULT = "run"
 OWN_OPTIONS = ("-h", "--help", "--debug")
@@ -25,3 +25,4 @@ def command() -> None:
 
 command.add_command(run.command)
 command.add_command(run.gather)
+command.add_command(prior.command)

@@ -44,7 +44,8 @@ def regions(heads: OpenHeads) -> dict[str, Float[np.ndarray, "triangles"]]:
     corner = heads.mean_canonical()[triangles]
     area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1).astype(np.float64)
     part = sk.part[triangles[:, 0]]
-    face, head = area * (part == 0), area * ((part <= 1) & (corner[..., 1].min(1) > -0.46))
+    above = corner[..., 1].min(1) > -0.46
+    face, head = area * ((part == 0) & above), area * ((part <= 1) & above)
     return {"face": face / face.sum(), "head": head / head.sum()}
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mononphm_core.errors import ConfigError
 from mononphm_core.model.head import HeadModel
+from mononphm_core.model.identity import IdentityDecoder
 from mononphm_core.training.appearance import Painter
 from mononphm_core.training.batches import BatchMaker
 from mononphm_core.training.codes import CodeBasis
@@ -31,14 +32,16 @@ def begin_from(model: HeadModel, earlier: HeadModel) -> None:
     mostly what the frames now say. Colour and deformation go on as they were.
     """
     new, old = model.identity, earlier.identity
-    same = replace(model.config.identity, colour_bands=0, placement="network", gated=False)
+    assert isinstance(new, IdentityDecoder)
+    assert isinstance(old, IdentityDecoder)
+    same = replace(model.config.ensemble, colour_bands=0, placement="network", gated=False)
     if (
-        replace(earlier.config.identity, colour_bands=0) != same
+        replace(earlier.config.ensemble, colour_bands=0) != same
         or model.config.deformation != earlier.config.deformation
     ):
         raise ConfigError("a run can begin from a model of the same sizes with network placement only")
     with torch.no_grad():
-        wrong = old.anchors(model.identity.mean_anchors.new_zeros(1, same.d_geo))[0] - new.mean_anchors
+        wrong = old.anchors(new.mean_anchors.new_zeros(1, same.d_geo))[0] - new.mean_anchors
         shift = torch.zeros(same.types, 3)
         for node in range(same.anchors):
             mirrored = bool(new.node_mirrored[node])
@@ -52,7 +55,7 @@ def begin_from(model: HeadModel, earlier: HeadModel) -> None:
         colour = new.colour.state_dict()
         colour.update({k: v for k, v in old.colour.state_dict().items() if k != "weights.0"})
         colour["weights.0"] = _more_bands(
-            old.colour.weights[0], earlier.config.identity.colour_bands, model.config.identity.colour_bands
+            old.colour.weights[0], earlier.config.ensemble.colour_bands, model.config.ensemble.colour_bands
         )
         new.colour.load_state_dict(colour)
         model.deformation.load_state_dict(earlier.deformation.state_dict())
@@ -68,7 +71,7 @@ def _more_bands(weight: Float[Tensor, "types hidden d_in"], had: int, has: int) 
 
 def _forget_anchors(model: HeadModel, earlier: HeadModel) -> None:
     """Say with codes what the compressor read from anchors: they were a function of the global code, nearly linear."""
-    c = model.config.identity
+    c = model.config.ensemble
     draw = torch.Generator().manual_seed(0)
     z = torch.zeros(4000, c.d_geo)
     z[:, : c.d_global] = torch.randn(4000, c.d_global, generator=draw)
@@ -78,7 +81,7 @@ def _forget_anchors(model: HeadModel, earlier: HeadModel) -> None:
     layer = model.deformation.compressor
     read = layer.weight[:, c.d_geo :].clone()
     layer.weight[:, : c.d_global] += read @ linear[:, :-1]
-    layer.bias += read @ linear[:, -1]
+    layer.bias.add_(read @ linear[:, -1])
     layer.weight[:, c.d_geo :] = 0.0
 
 
@@ -89,7 +92,7 @@ def with_signs_of(
     template = earlier.template
     assert template is not None
     vertices, _ = coarse_surface(heads, template.rows("surface").stop - template.rows("surface").start)
-    then = template.identity_jacobian("surface", earlier.config.identity.nodes).numpy()
+    then = template.identity_jacobian("surface", earlier.config.ensemble.nodes).numpy()
     now = geometry.jacobian(vertices)
     agreement = np.einsum("vcd,vcd->d", then, now) / (np.square(then).sum((0, 1)) + 1e-12)
     log.info("geometry codes agree to %.3f", float(np.abs(agreement).min()))
