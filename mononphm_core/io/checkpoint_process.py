@@ -24,6 +24,7 @@ from mononphm_core.io.manifest import sha256_of_file
 
 log = logging.getLogger(__name__)
 
+CHILD = "mononphm_core.io.checkpoint_child"
 MAX_HEADER_BYTES = 8 << 20
 MAX_CONFIGURATION_BYTES = 16 << 10
 _DTYPES = {str(kind).removeprefix("torch."): kind for kind in (
@@ -77,16 +78,23 @@ def read_checkpoint(path: Path, configuration: Path, limits: CheckpointLimits | 
         "memory_bytes": bounds.base_memory_bytes + 2 * size,
         "cpu_seconds": bounds.cpu_seconds,
     }
-    header, states = _ask(path, request, size, bounds.wall_seconds)
+    header, states = ask_child(CHILD, path, request, 2 * size, bounds.wall_seconds)  # decoders may share storage
     if not isinstance(header["configuration"], dict):
         raise AssetError(f"{configuration.name} holds no sections: give the configs.yaml of this checkpoint")
+    states = {"id_decoder": {}, "ex_decoder": {}} | states
     return Checkpoint(header["configuration"], states, header["epoch"], tuple(header["ignored"]), sha256_of_file(path))
 
 
-def _ask(path: Path, request: dict[str, Any], size: int, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
+def ask_child(
+    module: str, path: Path, request: dict[str, Any], most: int, seconds: float
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """What a limited process finds in a file: its header, and up to `most` bytes of tensors by section and name.
+
+    `module` is the child; it has the file on stdin and answers as `checkpoint_child` does. AssetError when it refuses.
+    """
     with path.open("rb") as file:
         child = subprocess.Popen(
-            [sys.executable, "-I", "-m", "mononphm_core.io.checkpoint_child", json.dumps(request)],
+            [sys.executable, "-I", "-m", module, json.dumps(request)],
             stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_ENVIRONMENT, cwd="/",
             start_new_session=True, close_fds=True,
         )  # fmt: skip
@@ -95,13 +103,13 @@ def _ask(path: Path, request: dict[str, Any], size: int, seconds: float) -> tupl
     timer.start()
     try:
         with child.stdout as answer:
-            return _listen(answer, path.name, size)
+            return _listen(answer, path.name, most)
     except EOFError as error:
         code = child.wait(timeout=10)
         log.warning("the checkpoint process ended with code %s before its answer was complete", code)
         raise AssetError(
             f"{path.name} was refused: reading it ended the limited process (memory, time, or a damaged file). "
-            "Copy it again, or save it once more with torch"
+            "Copy it again, or save it once more"
         ) from error
     finally:
         timer.cancel()
@@ -109,7 +117,7 @@ def _ask(path: Path, request: dict[str, Any], size: int, seconds: float) -> tupl
         child.wait()
 
 
-def _listen(answer: IO[bytes], name: str, size: int) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+def _listen(answer: IO[bytes], name: str, most: int) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     length = struct.unpack(">I", _exactly(answer, 4))[0]
     if length > MAX_HEADER_BYTES:
         raise AssetError(f"{name} was refused: it lists too many tensors")
@@ -117,16 +125,16 @@ def _listen(answer: IO[bytes], name: str, size: int) -> tuple[dict[str, Any], di
     if header["kind"] == "error":
         raise AssetError(f"{name} was refused: {header['message']}. Copy it again, or ask whoever made it")
     log.debug("checkpoint process confined: %s", header["confined"])
-    if sum(int(entry["bytes"]) for entry in header["tensors"]) > 2 * size:  # decoders may share storage with the rest
+    if sum(int(entry["bytes"]) for entry in header["tensors"]) > most:
         raise AssetError(f"{name} was refused: its tensors claim more bytes than the file has")
-    states: dict[str, dict[str, Tensor]] = {"id_decoder": {}, "ex_decoder": {}}
+    states: dict[str, dict[str, Tensor]] = {}
     for entry in header["tensors"]:
         dtype = _DTYPES.get(entry["dtype"])
         if dtype is None:
             raise AssetError(f"{name} was refused: {entry['section']}.{entry['name']} is {entry['dtype']}, not float32")
         raw = _exactly(answer, int(entry["bytes"]))
         value = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
-        states[entry["section"]][entry["name"]] = value.view(entry["shape"])
+        states.setdefault(entry["section"], {})[entry["name"]] = value.view(entry["shape"])
     return header, states
 
 
