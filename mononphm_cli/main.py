@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "jobs": "List, watch, download, cancel, retry or delete jobs on a server.",
     "models": "List, show or verify the models on this machine.",
     "train": "Train a head prior.",
+    "flame": "Fit your own FLAME file to a clip; poses for `reconstruct`.",
     "evaluate": "Compare a reconstruction with ground truth.",
     "benchmark": "Measure speed on this machine.",
     "keys": "Create, list or revoke API keys.",
