@@ -39,8 +39,8 @@ FORWARD = (
 )  # fmt: skip
 """Of a forward fixture; float64 where the fixture has it."""
 BLENDED_ROWS = 64
-STEPS = ("stage1_iter_tiny_generic", "render_tiny_SH_var0.6")
-"""Fixtures that are kept here too: one whole iteration, and one rendering without its intermediate points."""
+STEPS = ("stage1_iter_tiny_generic", "render_tiny_SH_var0.6", "grid_tiny")
+"""Fixtures that are kept here too: one whole iteration, one rendering without its intermediate points, one mesh."""
 INTERMEDIATE = ("fine_points_world", "fine_net_values")
 
 
