@@ -10,7 +10,7 @@ face; 1 head unit = 250 mm; distances are negative inside. Tensors live on the m
 environment.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -193,13 +193,16 @@ def extract_mesh(
     expression: Float[Tensor, "d_exp"],
     resolution: int = 128,
     extent: Extent | None = None,
+    correction: Float[Tensor, "4 3"] | None = None,
+    on_query: Callable[[], None] = lambda: None,
 ) -> HeadMesh:
     """The surface of one head as a triangle mesh with vertex colours, posed head units, largest component.
 
     `resolution` is cells along the longest side of the box; a surface that the box cuts stays open there. `extent` is
     the box and what is known of the field in it; by default that of the service's own meshes: `TAUGHT` for priors of
-    ours, `WHOLE` for converted checkpoints. `meshing.place.to_world_mm` takes the result to the camera's world. Raises
-    NoSurface. No gradient.
+    ours, `WHOLE` for converted checkpoints. `correction` is `TrackedSequence.colour_correction`: albedo in [-1, 1]
+    times its first three rows plus the last. `on_query` is called before every question to the field, and may raise.
+    `meshing.place.to_world_mm` takes the result to the camera's world. Raises NoSurface. No gradient.
     """
     within = extent or (WHOLE if model.network.template is None else TAUGHT)
     network, device = model.network, model.device
@@ -209,11 +212,14 @@ def extract_mesh(
         def colour(x: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
             found = network.query(x[None], conditioned).colour
             assert found is not None
-            return (found[0] + 1) / 2
+            seen = found[0] if correction is None else found[0] @ correction[:3] + correction[3]
+            return (seen + 1) / 2
 
-        mesh = extract_surface(
-            lambda x: network.sdf(x[None], conditioned)[0], *within.box, resolution, CHUNK, within.steepest, device
-        )
+        def sdf(x: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
+            on_query()
+            return network.sdf(x[None], conditioned)[0]
+
+        mesh = extract_surface(sdf, *within.box, resolution, CHUNK, within.steepest, device)
         mesh = largest_component(mesh if within.neck_cut is None else cut_below(mesh, within.neck_cut))
         return colour_vertices(mesh, colour, CHUNK, device)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mononphm_core import api
 from mononphm_core.animation.heads import NamedShapes, clip_heads, rig
 from mononphm_core.animation.topology import fits, load_topology
 from mononphm_core.animation.wrap import Field
@@ -28,11 +29,8 @@ from mononphm_core.io import registry
 from mononphm_core.io.artifacts import ROLES, ClipHeads, Reconstruction, write_artifacts
 from mononphm_core.io.media import read_clip
 from mononphm_core.io.tables import ARKIT_52, Blendshapes
-from mononphm_core.meshing.clean import cut_below, largest_component
-from mononphm_core.meshing.colours import colour_vertices
-from mononphm_core.meshing.isosurface import extract_surface
 from mononphm_core.meshing.place import to_world_mm
-from mononphm_core.meshing.published import BOX_MAX, BOX_MIN, published_colours, published_surface
+from mononphm_core.meshing.published import published_colours, published_surface
 from mononphm_core.model.head import HeadModel
 from mononphm_core.preprocessing.observe import observe
 from mononphm_core.quirks import PUBLISHED
@@ -60,14 +58,8 @@ FRAMES = {"draft": 8, "standard": 24, "high": 96}
 """Pictures of a clip that are reconstructed where the user names no number."""
 CHUNK = 8192
 """Points asked at once: more leaves the processor's cache."""
-LIPSCHITZ = 1.1
-"""The prior's distances are nearly true; where the surface leaves the region found with this, extraction follows it."""
-STEEPEST = 2.0
-"""The same where nothing is known of a model's distances."""
 NO_TRIANGLES = "this model has no fixed triangles: neutral.glb, animation.glb and head_arkit.glb are not made"
 NO_CURVES = "this model's expressions have no ARKit names: blendshapes.csv is not made"
-NECK_CUT = -0.46
-"""Height, head units, below which the prior was not taught."""
 
 
 def prepare() -> dict[str, Any]:
@@ -180,26 +172,17 @@ def mean_landmarks(model: HeadModel) -> Any:
 def meshes(
     model: HeadModel, tracked: TrackedSequence, config: MeshingConfig, on_step: OnStep = ignore_steps
 ) -> Iterator[HeadMesh | None]:
-    """One coloured mesh a frame, world millimetres; None where the field has no surface.
-
-    Of a model without our template nothing is known of its slope, and its whole box is used.
-    """
-    z_geo, z_app = tracked.identity.z_geo[None], tracked.identity.z_app[None]
-    device, ours = z_geo.device, model.template is not None
-    box = (config.box_min, config.box_max) if ours else (BOX_MIN, BOX_MAX)
-    for row in range(len(tracked.z_exp)):
-        with torch.no_grad():
-            conditioned = model.condition(z_geo, tracked.z_exp[row : row + 1], z_app)
-            sdf = _heard(functools.partial(_distance, model, conditioned), tracked, row, on_step)
-            try:
-                steepest = LIPSCHITZ if ours else STEEPEST
-                mesh = extract_surface(sdf, *box, config.resolution, CHUNK, steepest, device)
-            except NoSurface:
-                yield None
-                continue
-            mesh = largest_component(cut_below(mesh, NECK_CUT) if ours else mesh)
-            colour = functools.partial(_colour, model, conditioned, tracked.colour_correction)
-            mesh = colour_vertices(mesh, colour, device=device)
+    """One coloured mesh a frame, world millimetres; None where the field has no surface."""
+    head = api.Model(model, "")
+    for row, z_exp in enumerate(tracked.z_exp):
+        heard = functools.partial(_hear, tracked, row, on_step)
+        try:
+            mesh = api.extract_mesh(
+                head, tracked.identity, z_exp, config.resolution, None, tracked.colour_correction, heard
+            )
+        except NoSurface:
+            yield None
+            continue
         yield to_world_mm(mesh, tracked.poses, row)
 
 
@@ -224,14 +207,19 @@ def dense_meshes(
 
 
 def _heard(sdf: SdfField, tracked: TrackedSequence, row: int, on_step: OnStep) -> SdfField:
-    """The field with a sign of life at every question: a large grid takes minutes, and must be cancellable."""
-    frames = len(tracked.z_exp)
+    """The field with a sign of life at every question."""
 
     def asked(x: torch.Tensor) -> torch.Tensor:
-        on_step(StepReport(Stage.MESHING, row, frames, row, frames))
+        _hear(tracked, row, on_step)
         return sdf(x)
 
     return asked
+
+
+def _hear(tracked: TrackedSequence, row: int, on_step: OnStep) -> None:
+    """A sign of life from inside the mesh of one frame: a large grid takes minutes, and must be cancellable."""
+    frames = len(tracked.z_exp)
+    on_step(StepReport(Stage.MESHING, row, frames, row, frames))
 
 
 def _distance(model: HeadModel, conditioned: Any, x: torch.Tensor) -> torch.Tensor:

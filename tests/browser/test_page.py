@@ -202,7 +202,7 @@ def test_a_file_is_sent_and_its_job_is_shown(site, tmp_path):
     browser.choose_file("#file", picture)
     browser.until("location.pathname.startsWith('/r/')")
     browser.until("document.getElementById('title').textContent === 'someone.png'")
-    assert browser.until("document.getElementById('state').textContent") == "waiting"
+    assert browser.until("document.getElementById('state')?.textContent") == "waiting"
     shoot(browser, "waiting")
 
 
@@ -213,7 +213,7 @@ def test_another_clip_can_be_chosen_to_act_with_this_head(site):
     here = browser.ask("location.pathname")
     browser.ask("document.querySelector('#acting button').click()")
     browser.until(f"location.pathname !== '{here}' && location.pathname.startsWith('/r/')")
-    assert browser.until("document.getElementById('state').textContent") == "waiting"
+    assert browser.until("document.getElementById('state')?.textContent") == "waiting"
 
 
 def test_what_cannot_be_read_is_refused_in_words(site, tmp_path):

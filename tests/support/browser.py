@@ -111,10 +111,11 @@ class Browser:
         return told["result"].get("value")
 
     def until(self, expression: str, timeout_s: float = 60.0) -> Any:
-        """The expression's value once it is true."""
+        """The expression's value once it is true. A page that is still being built may lack what it asks of."""
+        patient = f"(() => {{ try {{ return {expression} }} catch {{ return null }} }})()"
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            if value := self.ask(expression):
+            if value := self.ask(patient):
                 return value
             time.sleep(0.1)
         raise AssertionError(f"{expression} did not become true in {timeout_s} s; the page said {self.complaints}")

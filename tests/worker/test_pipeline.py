@@ -12,6 +12,7 @@ from players import khronos_issues, played
 from skimage import data
 
 from mononphm_core.animation.topology import FACE, load_topology
+from mononphm_core.api import TAUGHT
 from mononphm_core.config import ReconstructionConfig
 from mononphm_core.errors import OutOfDeviceMemory
 from mononphm_core.io import registry
@@ -144,7 +145,7 @@ def test_the_mesh_is_closed_except_at_the_neck(delivery):
     rim = np.unique(edges[count == 1])
     with np.load(delivery.folder / "expressions.npz") as table:
         head = table["scale"].item() * mesh.vertices @ table["rotation"][0].T + table["translation"][0]
-    assert np.abs(head[rim, 1] - 250 * pipeline.NECK_CUT).max(initial=0) < 250 * 1.2 / 48  # one cell of the grid
+    assert np.abs(head[rim, 1] - 250 * TAUGHT.neck_cut).max(initial=0) < 250 * 1.2 / 48  # one cell of the grid
     assert head[:, 1].max() > 60  # it reaches over the forehead
     assert len(mesh.split(only_watertight=False)) == 1
 

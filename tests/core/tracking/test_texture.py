@@ -71,12 +71,15 @@ def test_at_the_truth_the_frames_agree_and_beside_it_they_do_not(person, clip):
 
 
 def test_a_turned_frame_is_turned_back_by_the_texture(person, clip):
-    """Landmarks are told to say nothing: the skin alone must bring the frame back to the others."""
+    """Landmarks are told to say nothing: the skin alone must bring the frame back to the others.
+
+    From 3.4 degrees, two pixels at the nose of this small picture, to about half a pixel: what lies below is not in it.
+    """
     blind = dataclasses.replace(CONFIG, independent=1e-6, identity_prior=1e6)
     problem = problem_of(clip, blind)
     problem.look_at_texture(state(person), 1.5)
     step = np.zeros(DIRECTIONS + 1 + 3 * (6 + len(NAMES)))
-    step[DIRECTIONS + 1 + 59 + 1] = 0.02
+    step[DIRECTIONS + 1 + 59 + 1] = 0.06
     spoilt = moved(state(person), step)
     found, _, _ = minimise(problem, spoilt, 8, 1e-6)
 
