@@ -24,9 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--kind", choices=INPUT, default="single")
-    parser.add_argument(
-        "--scale", type=float, default=1.0, help="Share of the published steps; 1 is all of them."
-    )
+    parser.add_argument("--scale", type=float, default=1.0, help="Share of the published steps; 1 is all of them.")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     rows = []

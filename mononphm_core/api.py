@@ -11,6 +11,7 @@ environment.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -35,11 +36,22 @@ from mononphm_core.rendering.published.fine import Placement, WorldRays, place_s
 from mononphm_core.rendering.volume import Rays
 from mononphm_core.rendering.volume import render as render_volume
 from mononphm_core.tracking import stage1, stage2
+from mononphm_core.tracking.config import TrackingConfig
 from mononphm_core.tracking.published.configuration import PublishedConfig
 from mononphm_core.tracking.published.solve import solve
 from mononphm_core.tracking.quality import tracking_config
-from mononphm_core.types import HeadMesh, HeadPose, IdentityCode, Intrinsics, OnStep, TrackedSequence, ignore_steps
+from mononphm_core.types import (
+    HeadMesh,
+    HeadPose,
+    IdentityCode,
+    Intrinsics,
+    ObservedClip,
+    OnStep,
+    TrackedSequence,
+    ignore_steps,
+)
 
+Timed = Callable[[str], AbstractContextManager[None]]
 COLOURED = 8
 """Samples of a rendered ray that are asked for their colour: those of largest weight."""
 CHUNK = 8192
@@ -305,11 +317,35 @@ def track(
     clip = read_clip(Path(source), selection or FrameSelection(), MediaLimits(), on_step)
     mean = template.mean_landmarks()
     observed = observe(clip, camera or CameraChoice(), PreprocessingConfig(), mean, on_step)
-    names, config = leader.card.expression_names, tracking_config(quality)
-    if published is not None or leader is not model:
-        values = published or PublishedConfig(seed=seed)
-        return solve(model.network, template, names, observed, clip.info.is_video, stages, values, on_step)
-    tracked = stage1.track(model.network, observed, names, config.stage1, seed, on_step)
+    guide, moving = (leader.network, leader.card.expression_names), clip.info.is_video
+    is_published = published is not None or leader is not model
+    how = (published or PublishedConfig(seed=seed)) if is_published else tracking_config(quality)
+    return track_observed(model.network, guide, observed, moving, stages, how, seed, on_step)
+
+
+def track_observed(
+    network: HeadModel,
+    guide: tuple[HeadModel, tuple[str, ...]],
+    observed: ObservedClip,
+    moving: bool,
+    stages: tuple[int, ...],
+    config: TrackingConfig | PublishedConfig,
+    seed: int = 0,
+    on_step: OnStep = ignore_steps,
+    timed: Timed = lambda stage: nullcontext(),
+) -> TrackedSequence:
+    """`track` from observations on; what `config` is chooses the solver. Used by `track` and by the service.
+
+    `guide` is a model with a landmark template, and its blendshapes' names: `network` itself where it has one. `moving`
+    says that the clip is a video. `timed` is entered once a stage, by its name.
+    """
+    leader, names = guide
+    if isinstance(config, PublishedConfig):
+        assert leader.template is not None
+        return solve(network, leader.template, names, observed, moving, stages, config, on_step, timed)
+    with timed("stage1"):
+        tracked = stage1.track(network, observed, names, config.stage1, seed, on_step)
     if 2 in stages and len(observed.observations) > 1:
-        tracked = stage2.refine(model.network, observed, names, tracked, config.stage2, config.stage1, seed, on_step)
+        with timed("stage2"):
+            tracked = stage2.refine(network, observed, names, tracked, config.stage2, config.stage1, seed, on_step)
     return tracked

@@ -90,8 +90,8 @@ def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
         with timed("preprocessing"):
             observed = observe(clip, config.camera, config.preprocessing, mean_landmarks(guided[0]), on_step)
         stages = config.stages or ((1, 2) if clip.info.is_video else (1,))
-        both, moving = (tracking, published), clip.info.is_video
-        tracked = solvers.track(solver, model, guided, observed, moving, stages, both, timed, on_step)
+        moving, how = clip.info.is_video, published if solver == "published" else tracking
+        tracked = api.track_observed(model, guided, observed, moving, stages, how, config.seed, on_step, timed)
         used = options.resolved(moving).model_copy(update={"solver": solver})
         curves = blendshapes(tracked, card.expression_names)
         heads = head_maker(model, tracked, card.expression_names, curves)

@@ -1,22 +1,15 @@
-"""Which solver tracks a clip, and the road through it: ours (`fast`), or the published one, peculiarities and all."""
+"""Which solver tracks a clip: ours (`fast`), or the published one, peculiarities and all."""
 
 import dataclasses
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from mononphm_core.errors import ConfigError
 from mononphm_core.io import registry
 from mononphm_core.model.head import HeadModel
-from mononphm_core.tracking import stage1, stage2
-from mononphm_core.tracking.config import TrackingConfig
 from mononphm_core.tracking.published.configuration import PublishedConfig
-from mononphm_core.tracking.published.solve import solve
-from mononphm_core.types import ObservedClip, OnStep, TrackedSequence
 from worker.ledger.options import ReconstructionOptions
 
 Solver = Literal["fast", "published"]
-Timed = Callable[[str], AbstractContextManager[None]]
 
 FEWER_RAYS = 16
 """Held with their graph at once by the published solver, after memory ran out."""
@@ -53,31 +46,6 @@ def published_config(options: ReconstructionOptions, smaller: bool) -> Published
     """The published values with what the user may change of them."""
     block = FEWER_RAYS if smaller else None
     return PublishedConfig(iterations_scale=options.iterations_scale, block_rays=block, seed=options.seed)
-
-
-def track(
-    solver: Solver,
-    model: HeadModel,
-    guided: tuple[HeadModel, tuple[str, ...]],
-    clip: ObservedClip,
-    is_video: bool,
-    stages: tuple[int, ...],
-    configs: tuple[TrackingConfig, PublishedConfig],
-    timed: Timed,
-    on_step: OnStep,
-) -> TrackedSequence:
-    """Both stages, or the first alone."""
-    (leader, names), (ours, published) = guided, configs
-    if solver == "published":
-        assert leader.template is not None
-        return solve(model, leader.template, names, clip, is_video, stages, published, on_step, timed)
-    seed = published.seed
-    with timed("stage1"):
-        tracked = stage1.track(model, clip, names, ours.stage1, seed, on_step)
-    if 2 in stages and len(clip.observations) > 1:
-        with timed("stage2"):
-            tracked = stage2.refine(model, clip, names, tracked, ours.stage2, ours.stage1, seed, on_step)
-    return tracked
 
 
 def facts(solver: Solver, config: PublishedConfig) -> dict[str, Any]:
