@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from worker import logs
 from worker.child import Child, ChildGone, Message
+from worker.ledger import presence
 from worker.ledger.errors import Cancelled, LeaseLost, UnsealedArtifact
 from worker.ledger.failure import Failure, failure_of, internal_failure, stalled, worker_lost
 from worker.ledger.lease import Lease
@@ -306,6 +307,7 @@ class Supervisor:
             "queues": list(self.settings.queue_names),
             "busy": lease is not None,
             "child_ready": bool(child and child.is_ready and child.is_alive()),
+            "presence": presence.here(),
         }
         try:
             self.ledger.worker_seen(self.name, model, info)

@@ -44,7 +44,6 @@ class System:
         self._folder, self._failpoints, self._redis_server = folder, failpoints, redis
         self._short = Path(tempfile.mkdtemp(prefix="mc"))  # a unix socket's path must be short
         self._stopping = threading.Event()
-        self._suspended: set[int] = set()
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -93,18 +92,20 @@ class System:
         """SIGSTOP of a worker and its child until its lease is over, then SIGCONT: a writer that wakes up too late."""
         if self._held_by(role) is None:
             return False
+        stopped: list[psutil.Process] = []
         try:
-            family = [psutil.Process(self.processes[role].pid)]
-            family += family[0].children()
-            self._suspended.add(family[0].pid)
-            for process in reversed(family):
+            worker = psutil.Process(self.processes[role].pid)
+            for process in [*worker.children(), worker]:
                 process.suspend()
+                stopped.append(process)
             time.sleep(self.lease_s + 2.0)
-            for process in family:
-                process.resume()
+            return worker.is_running() and worker.status() == psutil.STATUS_STOPPED
         except psutil.Error:
             return False
-        return True
+        finally:  # also when the worker was killed meanwhile: its child must wake up to notice
+            for process in reversed(stopped):
+                with suppress(psutil.Error):
+                    process.resume()
 
     def _held_by(self, role: str) -> tuple[str, int] | None:
         table = schema.jobs

@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from worker.ledger import database, outbox, schema
+from worker.ledger import database, outbox, presence, schema
 from worker.ledger.broker import QUEUE
 from worker.ledger.errors import IdempotencyConflict, IllegalTransition, InvalidCursor, JobDeleted, JobNotFound
 from worker.ledger.failpoints import reach
@@ -40,6 +40,8 @@ HEAD_START = {"low": timedelta(minutes=-10), "normal": timedelta(0), "high": tim
 
 ORPHAN_GRACE_S = 3600.0
 """Bytes without a row may be a job that is just being accepted; after so long they are garbage."""
+
+_ACTIVE = schema.jobs.c.state.in_([State.RUNNING.value, State.CANCELLING.value])
 
 
 class Ledger:
@@ -367,18 +369,31 @@ class Ledger:
             return Lease(self, self._job(tx, found), worker, previous)
 
     def reap(self) -> Sequence[str]:
-        """End the leases that ran out: another attempt, or `worker_lost` after too many. The ids that it touched."""
+        """End the leases that ran out, and those of workers that died on this machine: another attempt, or
+        `worker_lost` after too many. The ids that it touched."""
         table = schema.jobs
         touched = []
+        widowed = self._widowed()
         with self.writing() as tx:
-            now = self.now(tx)
-            active = table.c.state.in_([State.RUNNING.value, State.CANCELLING.value])
-            query = sa.select(table).where(active, table.c.lease_until < now).with_for_update(skip_locked=True)
+            over = table.c.lease_until < self.now(tx)
+            if widowed:
+                over = sa.or_(over, sa.tuple_(table.c.id, table.c.fence).in_(widowed))
+            query = sa.select(table).where(_ACTIVE, over).with_for_update(skip_locked=True)
             for row in tx.execute(query).all():
                 job = job_of(row)
                 self.end_attempt(tx, job, "expired", worker_lost(job.attempts, job.stage))
                 touched.append(job.id)
         return touched
+
+    def _widowed(self) -> Sequence[tuple[str, int]]:
+        """(job, fence) of the attempts whose worker's process is seen to have died; no lease need run out for those."""
+        jobs, workers = schema.jobs, schema.workers
+        query = sa.select(jobs.c.id, jobs.c.fence, workers.c.info).join_from(
+            jobs, workers, jobs.c.worker == workers.c.name
+        )
+        with self.reading() as tx:
+            rows = tx.execute(query.where(_ACTIVE)).all()
+        return [(row.id, row.fence) for row in rows if presence.has_died(row.info.get("presence"))]
 
     def end_attempt(self, tx: sa.Connection, job: Job, outcome: str, failure: Failure, *, again: bool = True) -> State:
         """After an attempt without a result: queued again, failed if the last, cancelled if that was the wish."""
