@@ -44,17 +44,14 @@ class Storm:
         """Let users submit and things die for so long."""
         self.users = Users(self.system.url, self._folder / "accepted.jsonl", users, 0.3, self._seed)
         deadline = time.monotonic() + seconds
-        stops: list[threading.Thread] = []
+        sleepers = threading.Thread(target=self._put_to_sleep, args=(deadline,))
+        sleepers.start()
         while time.monotonic() < deadline:
             time.sleep(self._chance.uniform(0.3, 1.7) * pause_s)
             how, role = chosen(self._chance, self.system.roles)
-            if how == "stop":
-                stops.append(threading.Thread(target=self._stop_one, args=(role,)))
-                stops[-1].start()
-            else:
+            if role != self.system.asleep:
                 self._strike(how, role)
-        for thread in stops:
-            thread.join()
+        sleepers.join()
         self.users.stop()
         self.system.disarm()
 
@@ -86,8 +83,13 @@ class Storm:
             if held is not None:
                 self._losses.append((time.time(), *held))
 
-    def _stop_one(self, role: str) -> None:
-        self.done["writer stopped past its lease"] += self.system.suspend_past_lease(role)
+    def _put_to_sleep(self, deadline: float) -> None:
+        """One writer after the other sleeps past its lease; the rest of the storm goes on around it."""
+        chance = random.Random(self._seed + 1)
+        workers = [role for role in self.system.roles if role != "api"]
+        while time.monotonic() + self.system.lease_s < deadline:
+            time.sleep(chance.uniform(0.0, 4.0))
+            self.done["writer stopped past its lease"] += self.system.suspend_past_lease(chance.choice(workers))
 
 
 def recovery(book: Ledger, at: float, job_id: str, fence: int) -> float | None:

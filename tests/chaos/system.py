@@ -44,6 +44,8 @@ class System:
         self._folder, self._failpoints, self._redis_server = folder, failpoints, redis
         self._short = Path(tempfile.mkdtemp(prefix="mc"))  # a unix socket's path must be short
         self._stopping = threading.Event()
+        self.asleep: str | None = None
+        """The role that is stopped past its lease at the moment."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -89,9 +91,16 @@ class System:
         return True
 
     def suspend_past_lease(self, role: str) -> bool:
-        """SIGSTOP of a worker and its child until its lease is over, then SIGCONT: a writer that wakes up too late."""
-        if self._held_by(role) is None:
-            return False
+        """SIGSTOP of a worker and its child until its lease is over, then SIGCONT: a writer that wakes up too late.
+
+        Waits a few seconds for it to hold a job. Nothing else should happen to it meanwhile: see `asleep`.
+        """
+        deadline = time.monotonic() + 5.0
+        while self._held_by(role) is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        self.asleep = role
         stopped: list[psutil.Process] = []
         try:
             worker = psutil.Process(self.processes[role].pid)
@@ -102,10 +111,11 @@ class System:
             return worker.is_running() and worker.status() == psutil.STATUS_STOPPED
         except psutil.Error:
             return False
-        finally:  # also when the worker was killed meanwhile: its child must wake up to notice
+        finally:
             for process in reversed(stopped):
                 with suppress(psutil.Error):
                     process.resume()
+            self.asleep = None
 
     def _held_by(self, role: str) -> tuple[str, int] | None:
         table = schema.jobs
@@ -188,7 +198,7 @@ def _die_with_parent() -> None:
 
 
 def chosen(chance: random.Random, roles: list[str]) -> tuple[str, str]:
-    """What goes wrong next: (how, to whom)."""
+    """What dies next: (how, who)."""
     workers = [role for role in roles if role != "api"]
-    how = chance.choices(["api", "worker", "child", "broker", "stop"], [20, 34, 36, 8, 2])[0]
+    how = chance.choices(["api", "worker", "child", "broker"], [20, 34, 36, 10])[0]
     return how, "api" if how == "api" else chance.choice(workers)
