@@ -74,6 +74,27 @@ class JobError(Reply):
     retryable: bool
 
 
+class WebhookDelivery(Reply):
+    """Whether the receiver of `options.webhook_url` has been told that the job ended."""
+
+    message_id: str = Field(examples=["msg_06fm2v7d3r8k1x9q5w4t0yz6ab"])
+    """The `webhook-id` of every attempt."""
+    outcome: Literal["waiting", "delivered", "given_up"]
+    attempts: int
+    next_attempt_at: Moment | None
+    last_error: str | None = Field(examples=["the receiver answered 500"])
+
+    @classmethod
+    def of(cls, found: ledger.Delivery) -> "WebhookDelivery":
+        """The public side of a record."""
+        return cls.model_validate(
+            {
+                "message_id": found.message_id, "outcome": found.outcome, "attempts": found.attempts,
+                "next_attempt_at": found.next_at, "last_error": found.last_error,
+            }
+        )  # fmt: skip
+
+
 class Job(Reply):
     """One reconstruction."""
 
@@ -95,11 +116,13 @@ class Job(Reply):
     model: JobModel | None
     warnings: list[str]
     error: JobError | None
+    webhook: WebhookDelivery | None
+    """null until the job has ended, or when it tells nobody."""
     links: dict[str, str] = Field(examples=[{"self": f"/reconstructions/{JOB_ID}", "page": f"/r/{JOB_ID}"}])
     """Paths: self, page, events, artifacts; and as the state allows: cancel, retry, zip, expressions; retry_of."""
 
     @classmethod
-    def of(cls, job: ledger.Job, queue_position: int | None) -> "Job":
+    def of(cls, job: ledger.Job, queue_position: int | None, told: ledger.Delivery | None) -> "Job":
         """The public side of a record."""
         assert job.input is not None and job.options is not None
         return cls(
@@ -118,6 +141,7 @@ class Job(Reply):
             model=JobModel(**{name: job.model.get(name) for name in JobModel.model_fields}) if job.model else None,
             warnings=list(job.warnings),
             error=JobError(**job.error.to_json()) if job.error else None,
+            webhook=WebhookDelivery.of(told) if told else None,
             links=_links(job),
         )  # fmt: skip
 

@@ -41,6 +41,17 @@ class JobInput(_Reply):
     sha256: str | None = None
 
 
+class WebhookDelivery(_Reply):
+    """Whether the receiver of the job's webhook has been told."""
+
+    message_id: str = ""
+    outcome: str = "waiting"
+    """waiting | delivered | given_up"""
+    attempts: int = 0
+    next_attempt_at: datetime | None = None
+    last_error: str | None = None
+
+
 class Job(_Reply):
     """One reconstruction."""
 
@@ -58,6 +69,7 @@ class Job(_Reply):
     options: dict[str, Any] = Field(default_factory=dict)
     warnings: list[Any] = Field(default_factory=list)
     error: JobError | None = None
+    webhook: WebhookDelivery | None = None
 
     @property
     def ended(self) -> bool:

@@ -279,10 +279,12 @@ async def accepted(here: Context, job: ledger.Job, *, replayed: bool = False) ->
 
 async def public(here: Context, job: ledger.Job) -> schemas.Job:
     """A record as the public sees it."""
-    position = None
+    position, told_of = None, None
     if job.state is ledger.State.QUEUED:
         position = await in_ledger_thread(here.jobs.book.queue_position, job.id)
-    return schemas.Job.of(job, position)
+    if job.is_terminal and job.options is not None and job.options.webhook_url:
+        told_of = await in_ledger_thread(here.outbox.delivery, job.id)
+    return schemas.Job.of(job, position, told_of)
 
 
 def checked_key(key: str | None) -> str | None:

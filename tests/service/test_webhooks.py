@@ -191,6 +191,24 @@ async def test_a_receiver_that_says_gone_is_left_alone(book, outbox, sender, rec
     assert outbox.backlog().given_up == 1
 
 
+async def test_the_job_says_whether_its_receiver_was_told(api, book, sender, receiver):
+    """An operator asks "did you get it?"; the answer is in the job: nothing yet, waiting and why, delivered."""
+    before = waiting(book, webhook_url=f"http://127.0.0.1:{receiver.port}/")
+    assert (await api.get(f"/reconstructions/{before.id}")).json()["webhook"] is None
+    book.request_cancel(before.id)
+    receiver.status = 500
+    await sender.send_due()
+    told = (await api.get(f"/reconstructions/{before.id}")).json()["webhook"]
+    assert (told["outcome"], told["attempts"], told["last_error"]) == ("waiting", 1, "the receiver answered 500")
+    assert told["message_id"] == receiver.seen[0][0]["webhook-id"]
+    assert told["next_attempt_at"] is not None
+    receiver.status = 200
+    due_now(book)
+    await sender.send_due()
+    told = (await api.get("/reconstructions")).json()["items"][0]["webhook"]
+    assert (told["outcome"], told["attempts"], told["next_attempt_at"]) == ("delivered", 2, None)
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_redirect_is_not_followed(book, outbox, sender, receiver, status):
     """The way round every check of an address."""

@@ -22,7 +22,7 @@ from worker.ledger.lease import Lease
 from worker.ledger.ledger import RECONSTRUCT, Ledger, request_digest
 from worker.ledger.options import ReconstructionOptions
 from worker.ledger.order import Order
-from worker.ledger.outbox import Backlog, Message, Outbox
+from worker.ledger.outbox import Backlog, Delivery, Message, Outbox
 from worker.ledger.records import Artifact, Counts, Deletion, Event, InputFacts, Job, Page, WorkerSeen
 from worker.ledger.states import ACTIVE, TERMINAL, TRANSITIONS, State
 from worker.ledger.storage import LocalStorage, Removed, Storage, sha256_of
@@ -39,6 +39,7 @@ __all__ = [
     "Cancelled",
     "Counts",
     "Deletion",
+    "Delivery",
     "Event",
     "Failure",
     "IdempotencyConflict",

@@ -45,6 +45,18 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Delivery:
+    """What became of a job's message."""
+
+    message_id: str
+    outcome: str
+    """waiting | delivered | given_up"""
+    attempts: int
+    next_at: datetime | None
+    last_error: str | None
+
+
+@dataclass(frozen=True)
 class Backlog:
     """For metrics: how much is unsaid, and for how long at most."""
 
@@ -105,6 +117,15 @@ class Outbox:
             again = self._ledger.now(tx) + timedelta(seconds=wait_s)
         self._note(message, next_at=again, last_error=error[:255])
         return False
+
+    def delivery(self, job_id: str) -> Delivery | None:
+        """How the message of an ended job fares; None: there is none."""
+        table = schema.outbox
+        with self._ledger.reading() as tx:
+            row = tx.execute(sa.select(table).where(table.c.job_id == job_id)).first()
+        if row is None:
+            return None
+        return Delivery(row.id, row.outcome or "waiting", row.attempts, row.next_at, row.last_error)
 
     def backlog(self) -> Backlog:
         """How much is unsaid."""
