@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from service import middleware
 from service.access import Gate
@@ -87,6 +88,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         lifespan=lifespan,
         separate_input_output_schemas=False,
         redirect_slashes=False,
+        telemetry={"operation_spans": False, "auto_configure": False, "exclude": _is_watching},
         generate_unique_id_function=lambda route: route.name,
     )
     for room in (reconstructions, animations, uploads, artifacts, server, page):
@@ -133,6 +135,11 @@ TAGS = [
     {"name": "server", "description": "Limits, health, version, models."},
     {"name": "page", "description": "The web page."},
 ]
+
+
+def _is_watching(scope: Scope) -> bool:
+    """Probes and scrapes are no work to trace."""
+    return str(scope["path"]).startswith(("/health/", "/metrics"))
 
 
 async def _clean_staging(jobs: Jobs) -> None:

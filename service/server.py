@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.settings import ServiceSettings, is_loopback
+from worker import ledger
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class Server(uvicorn.Server):
 
 def serve(settings: ServiceSettings, listener: socket.socket) -> bool:
     """Serve until SIGTERM or SIGINT. False: the application could not start; the log says why."""
+    ledger.tracing.begin("mononphm-api")
     app = create_app(settings)
     config = uvicorn.Config(
         app,

@@ -12,6 +12,7 @@ from celery.worker import state as celery_state
 from worker import app as celery_app
 from worker import logs, tasks
 from worker.housekeeping import Housekeeper
+from worker.ledger import tracing
 from worker.ledger.broker import configured_broker
 from worker.ledger.ledger import Ledger
 from worker.settings import WorkerSettings
@@ -29,6 +30,7 @@ RECONNECT_PAUSE_S = 1.0
 def run_worker(settings: WorkerSettings) -> int:
     """Serve hints until SIGTERM or SIGINT; the exit code. On the main thread of its own process."""
     logs.configure(settings.log_level)
+    tracing.begin("mononphm-worker")
     ledger = Ledger(settings.database_url, settings.data_dir, lease_s=settings.lease_s)
     supervisor = Supervisor(settings, ledger)
     tasks.use(supervisor)

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from worker import logs
 from worker.child import Child, ChildGone, Message
-from worker.ledger import presence
+from worker.ledger import presence, tracing
 from worker.ledger.errors import Cancelled, LeaseLost, UnsealedArtifact
 from worker.ledger.failure import Failure, failure_of, internal_failure, stalled, worker_lost
 from worker.ledger.lease import Lease
@@ -55,6 +56,13 @@ class Ending:
     halt: Halt | None
     description: str = ""
     stage: str | None = None
+
+    @property
+    def outcome(self) -> str:
+        """In a word, for traces."""
+        if self.halt is not None:
+            return self.halt.value
+        return str(self.last["kind"]) if self.last is not None else "the child is gone"
 
 
 class Supervisor:
@@ -121,7 +129,9 @@ class Supervisor:
         self._lease = lease
         log.info("attempt %d begins", lease.order.attempt)
         try:
-            ending = self._attend(lease)
+            with self._traced(lease) as told:
+                ending = self._attend(lease, told)
+                told.ended(ending.outcome, well=ending.outcome == "done")
             self._patiently(lambda: self._settle(lease, ending))
         except LeaseLost:
             log.warning("the lease was lost; what this attempt wrote is removed")
@@ -137,7 +147,13 @@ class Supervisor:
             self._retire_child_if_due()
             logs.job_context.reset(token)
 
-    def _attend(self, lease: Lease) -> Ending:
+    def _traced(self, lease: Lease) -> AbstractContextManager[tracing.AttemptTrace]:
+        attempt, job = lease.order.attempt, lease.job
+        facts: dict[str, str | int] = {"job_id": lease.job_id, "fence": lease.fence, "attempt": attempt}
+        waited_since = job.created_at if attempt == 1 else None
+        return tracing.attempt(job.traceparent, waited_since, worker=self.name, **facts)
+
+    def _attend(self, lease: Lease, told: tracing.AttemptTrace) -> Ending:
         """Run the job in the child and stay with it until it is free again or gone."""
         child = self._ready_child()
         if child is None:
@@ -154,6 +170,7 @@ class Supervisor:
                 return Ending(None, watch.halt, str(gone), watch.stage)
             if message is not None and message["kind"] == "step":
                 watch.moved(message)
+                told.stage(message["stage"])
                 self._report(lease, message)
             elif message is not None and message["kind"] in ("done", "failed", "cancelled"):
                 return Ending(message, watch.halt, stage=watch.stage)

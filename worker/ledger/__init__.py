@@ -1,5 +1,6 @@
 """The state of record: orders, leases, events, artifacts. No torch, no Celery; the service's one door into worker/."""
 
+from worker.ledger import tracing
 from worker.ledger.errors import (
     Cancelled,
     IdempotencyConflict,
@@ -78,4 +79,5 @@ __all__ = [
     "new_job_id",
     "request_digest",
     "sha256_of",
+    "tracing",
 ]

@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from worker.ledger import database, outbox, presence, schema
+from worker.ledger import database, outbox, presence, schema, tracing
 from worker.ledger.broker import QUEUE
 from worker.ledger.errors import IdempotencyConflict, IllegalTransition, InvalidCursor, JobDeleted, JobNotFound
 from worker.ledger.failpoints import reach
@@ -146,6 +146,7 @@ class Ledger:
             "input": facts.to_json(), "options": options.to_json(), "resolved_options": resolved.to_json(),
             "warnings": [], "retry_of": retry_of, "retention_s": options.retention_hours * 3600.0,
             "rank_at": now - HEAD_START[options.priority], "created_at": now, "attempts": 0, "fence": 0, "event_seq": 0,
+            "traceparent": tracing.traceparent(),
         }  # fmt: skip
         tx.execute(schema.jobs.insert().values(values))
         if options.labels:

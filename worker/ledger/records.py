@@ -71,6 +71,8 @@ class Job:
     event_seq: int
     """Number of the newest event."""
     deleted_at: datetime | None
+    traceparent: str | None
+    """The span that submitted it, if somebody traces (W3C)."""
 
     @property
     def is_terminal(self) -> bool:
@@ -93,6 +95,7 @@ def job_of(row: Any) -> Job:
         options=ReconstructionOptions.from_json(options) if options else None,
         model=row.model, warnings=tuple(row.warnings), error=Failure.from_json(row.error) if row.error else None,
         retry_of=row.retry_of, published_fence=row.published_fence, event_seq=row.event_seq, deleted_at=row.deleted_at,
+        traceparent=row.traceparent,
     )  # fmt: skip
 
 

@@ -71,6 +71,7 @@ jobs = sa.Table(
     sa.Column("event_seq", sa.BigInteger, nullable=False),
     sa.Column("deleted_at", UtcDateTime),
     sa.Column("purged_at", UtcDateTime),
+    sa.Column("traceparent", sa.String(64)),
     sa.Index("ix_jobs_state_rank_at", "state", "rank_at"),
     sa.Index("ix_jobs_owner_id", "owner", "id"),
     sa.Index("ix_jobs_state_lease_until", "state", "lease_until"),
