@@ -64,7 +64,7 @@ def _decode(request: dict[str, Any], send: Any) -> None:
     if not ready:
         raise Refusal(
             "UnsupportedMedia",
-            "HEIC images need the optional package pillow-heif, which is not installed here. Send a JPEG instead.",
+            "HEIC images need the package pillow-heif, which is not installed here. Send a JPEG instead.",
         )
     decoder_still.decode_still(file, request, send)
 

@@ -56,10 +56,12 @@ def write_clip(
     times_ms: list[int] | None = None,
     container: str | None = None,
     options: dict[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Encode pictures; `times_ms` gives each its own presentation time."""
     height, width = pictures[0].shape[:2]
     with av.open(str(path), "w", format=container, options=options or {}) as out:
+        out.metadata.update(metadata or {})
         stream = out.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         if times_ms is not None:
@@ -118,6 +120,16 @@ def as_bytes(image: Image.Image, kind: str, **options: object) -> bytes:
     out = io.BytesIO()
     image.save(out, kind, **options)
     return out.getvalue()
+
+
+def has_heif() -> bool:
+    """Whether the reader and writer of HEIC is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def zip_with_escape() -> bytes:

@@ -8,9 +8,11 @@ from PIL import Image
 
 from mononphm_core.config import FrameSelection, MediaLimits
 from mononphm_core.errors import ConfigError
+from mononphm_core.io.decoder_process import DecoderProcess
 from mononphm_core.io.media import probe, read_clip
 from mononphm_core.io.pixels import EXIF_MATRICES, HLG, PQ, hdr_to_srgb
 from mononphm_core.io.selection import choose
+from mononphm_core.io.sniff import sniff
 from mononphm_core.types import Clip, StepReport
 from tests.hostile import files
 
@@ -208,13 +210,65 @@ def test_stills_of_every_depth_and_mode_keep_their_colours(tmp_path: Path) -> No
         "la.png": (files.as_bytes(Image.new("LA", (90, 70), (255, 0)), "PNG"), (128, 128, 128)),
         "x.webp": (files.as_bytes(orange, "WEBP", quality=95), (200, 120, 40)),
         "x.avif": (files.as_bytes(orange, "AVIF", quality=95), (200, 120, 40)),
+        "grey.avif": (files.as_bytes(Image.new("L", (90, 70), 77), "AVIF", quality=95), (77, 77, 77)),
     }
+    if files.has_heif():
+        cases["x.heic"] = (files.as_bytes(orange, "HEIF", quality=95), (200, 120, 40))
+        cases["clear.heic"] = (files.as_bytes(half, "HEIF", quality=95), (128, 128, 128))
     for name, (content, expected) in cases.items():
         path = tmp_path / name
         path.write_bytes(content)
         frame = read_clip(path, ALL, LIMITS).frames[0]
         assert frame.rgb.shape == (70, 90, 3), name
         assert np.abs(frame.rgb.mean(axis=(0, 1)) - expected).max() < 6, name  # lossy encodings, CMYK rounding
+
+
+@pytest.mark.parametrize(("width", "height"), [(97, 65), (65, 131)])
+@pytest.mark.parametrize(
+    ("ending", "codec", "pix_fmt"), [("mkv", "libx264", "yuv444p"), ("webm", "libvpx-vp9", "yuv420p")]
+)
+def test_odd_sizes_are_kept_to_the_pixel(
+    tmp_path: Path, width: int, height: int, ending: str, codec: str, pix_fmt: str
+) -> None:
+    """Half a chroma pixel may not become a column of green, nor the picture an even size."""
+    picture = np.full((height, width, 3), (180, 90, 40), np.uint8)
+    clip = read_clip(
+        files.write_clip(tmp_path / f"x.{ending}", [picture] * 3, codec=codec, pix_fmt=pix_fmt), ALL, LIMITS
+    )
+    assert clip.frames[0].rgb.shape == (height, width, 3)
+    assert np.abs(clip.frames[2].rgb.astype(int) - picture).max() < 12  # chroma is shared by pixels, codecs are lossy
+
+
+def test_a_heic_photo_is_shown_as_it_was_held(tmp_path: Path) -> None:
+    """Phones write the turn as EXIF and as a property of the file, which alone counts: applied once, not twice."""
+    if not files.has_heif():
+        pytest.skip("pillow-heif is not installed")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "x.heic"
+    path.write_bytes(files.as_bytes(Image.fromarray(files.quadrants()), "HEIF", quality=95, exif=exif.tobytes()))
+    clip = read_clip(path, ALL, LIMITS)
+    assert clip.frames[0].rgb.shape == (128, 96, 3)
+    top_left = clip.frames[0].rgb[20, 20].astype(int)
+    assert np.abs(top_left - files.BLUE).max() < 40  # orientation 6: the stored left bottom is shown at the left top
+
+
+def test_where_a_picture_was_taken_does_not_leave_the_decoder(tmp_path: Path) -> None:
+    """Nothing behind the decoder can put a place into an artifact, because nothing behind it ever hears of one."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 51.0, 29.6), 3: "E", 4: (2.0, 17.0, 40.2)})
+    exif[0x010F] = "SECRETMAKER"
+    photo = tmp_path / "x.jpg"
+    photo.write_bytes(files.as_bytes(Image.fromarray(files.face()), "JPEG", exif=exif, comment=b"SECRETMAKER"))
+    film = tmp_path / "x.mp4"
+    files.write_clip(film, files.numbered(5), metadata={"location": "+48.8582+002.2945/", "comment": "SECRETMAKER"})
+    for path in (photo, film):
+        assert b"SECRETMAKER" in path.read_bytes()
+        with DecoderProcess(path, sniff(path), ALL, LIMITS, probe=False) as decoder:
+            said = "".join(str(message) for message, _raw in decoder.messages())
+        assert '"kind"' in said.replace("'", '"')
+        assert "SECRETMAKER" not in said
+        assert "48." not in said
 
 
 def test_an_exif_focal_length_is_read(tmp_path: Path) -> None:
