@@ -47,11 +47,16 @@ def keep_faces(mesh: HeadMesh, keep: Bool[np.ndarray, "faces"]) -> HeadMesh:
 
 def largest_component(mesh: HeadMesh) -> HeadMesh:
     """The connected part with the largest area; floaters of a learned field go. Raises NoSurface for an empty mesh."""
+    return keep_faces(mesh, in_largest_component(mesh))
+
+
+def in_largest_component(mesh: HeadMesh) -> Bool[np.ndarray, "faces"]:
+    """Which triangles belong to it. Raises NoSurface for an empty mesh."""
     if len(mesh.faces) == 0:
         raise NoSurface("the mesh has no triangle to keep")
     part = _part_of_faces(mesh.faces, len(mesh.vertices))
-    area = np.bincount(part, face_areas(mesh))
-    return keep_faces(mesh, part == area.argmax())
+    found: Bool[np.ndarray, "faces"] = part == np.bincount(part, face_areas(mesh)).argmax()
+    return found
 
 
 def _part_of_faces(faces: Int[np.ndarray, "faces 3"], vertices: int) -> Int[np.ndarray, "faces"]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import igl
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from mononphm_core.errors import InputError
-from mononphm_core.meshing.clean import face_areas, keep_faces, largest_component, vertex_normals
+from mononphm_core.meshing.clean import face_areas, in_largest_component, vertex_normals
+from mononphm_core.training.published.textured import TexturedScan
 from mononphm_core.types import HeadMesh
 
 FACE_WITHIN, FRONT_WITHIN = 0.01, 0.2
@@ -34,15 +35,16 @@ class FieldCounts:
     files: int = 200
 
 
-def cleaned(scan: HeadMesh) -> HeadMesh:
+def cleaned(scan: TexturedScan) -> TexturedScan:
     """Without overlarge triangles and without loose parts. InputError when nothing is left."""
-    corners = scan.vertices[scan.faces].astype(np.float64)
+    corners = scan.mesh.vertices[scan.mesh.faces].astype(np.float64)
     edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=-1)
-    areas = face_areas(scan)
+    areas = face_areas(scan.mesh)
     good = (areas <= TOO_LARGE * areas.mean()) & (edges <= TOO_LARGE * edges.mean()).all(-1)
     if not good.any():
         raise InputError("the scan has no triangle of ordinary size")
-    return largest_component(keep_faces(scan, good))
+    ordinary = scan.kept(good)
+    return ordinary.kept(in_largest_component(ordinary.mesh))
 
 
 def above_throat(
@@ -56,7 +58,7 @@ def above_throat(
 
 
 def sample_fields(
-    scan: HeadMesh,
+    scan: TexturedScan,
     face_vertices: Float[np.ndarray, "face 3"],
     flame: Float[np.ndarray, "vertices 3"] | None,
     counts: FieldCounts,
@@ -66,11 +68,11 @@ def sample_fields(
 
     `face_vertices`: the registration's vertices inside the face mask. Without `flame` nothing is cut at the throat.
     """
-    mesh = cleaned(scan)
-    if mesh.colours is None:
+    if scan.texture is None and scan.mesh.colours is None:
         raise InputError("the scan has neither vertex colours nor a texture")
-    faces, barycentric = on_surface(mesh, counts.surface, random)
-    rows = _rows(mesh, mesh.colours, faces, barycentric)
+    scan = cleaned(scan)
+    faces, barycentric = on_surface(scan.mesh, counts.surface, random)
+    rows = _rows(scan, faces, barycentric)
     if flame is not None:
         rows = rows[above_throat(rows[:, :3], flame)]
     distance, _ = cKDTree(face_vertices).query(rows[:, :3])
@@ -85,7 +87,7 @@ def sample_fields(
         "face": rows[face].astype(np.float32),
         "def_region": rows[front].astype(np.float32),
         "non_face": rows[random.choice(rest, min(counts.non_face, len(rest)), replace=False)].astype(np.float32),
-        "off": _off_rows(mesh, mesh.colours, off).astype(np.float32),
+        "off": _off_rows(scan, off).astype(np.float32),
     }
 
 
@@ -98,31 +100,26 @@ def on_surface(
 
 
 def _rows(
-    mesh: HeadMesh,
-    colours: UInt8[np.ndarray, "vertices 3"],
-    faces: Int[np.ndarray, "points"],
-    barycentric: Float[np.ndarray, "points 3"],
+    scan: TexturedScan, faces: Int[np.ndarray, "points"], barycentric: Float[np.ndarray, "points 3"]
 ) -> Float[np.ndarray, "points 9"]:
+    mesh = scan.mesh
     corners = mesh.faces[faces]
     normals = np.einsum("pk,pkc->pc", barycentric, vertex_normals(mesh)[corners])
     normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
     points = np.einsum("pk,pkc->pc", barycentric, mesh.vertices[corners].astype(np.float64))
-    return np.concatenate(
-        [points, normals, np.einsum("pk,pkc->pc", barycentric, colours[corners].astype(np.float64))], -1
-    )
+    return np.concatenate([points, normals, scan.colours(faces, barycentric)], -1)
 
 
-def _off_rows(
-    mesh: HeadMesh, colours: UInt8[np.ndarray, "vertices 3"], points: Float[np.ndarray, "points 3"]
-) -> Float[np.ndarray, "points 9"]:
+def _off_rows(scan: TexturedScan, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 9"]:
     """The points themselves with normal and colour of the nearest surface point."""
+    mesh = scan.mesh
     vertices, faces = mesh.vertices.astype(np.float64), mesh.faces.astype(np.int64)
     _, face, foot = igl.point_mesh_squared_distance(np.ascontiguousarray(points), vertices, faces)
     face = np.asarray(face, np.int64)
     a, b, c = (vertices[faces[face, k]] for k in range(3))
     barycentric = np.clip(_barycentric(foot, a, b, c), 0, 1)
     barycentric /= barycentric.sum(-1, keepdims=True)
-    rows = _rows(mesh, colours, face, barycentric)
+    rows = _rows(scan, face, barycentric)
     return np.concatenate([points, rows[:, 3:]], -1)
 
 

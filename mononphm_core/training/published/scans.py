@@ -1,8 +1,8 @@
 """NPHM-style scans -> supervision files.
 
-SCANS/<subject>/<expression>/scan.ply          textured scan (vertex colours, or a texture beside it), NPHM space
-SCANS/<subject>/<expression>/registration.ply  template topology, NPHM space
-SCANS/<subject>/<expression>/flame.ply         optional: where the throat ends
+SCANS/<subject>/<expression>/scan.ply, or .obj  with a texture beside it, else with vertex colours; NPHM space
+SCANS/<subject>/<expression>/registration.ply   template topology, NPHM space
+SCANS/<subject>/<expression>/flame.ply          optional: where the throat ends
 SCANS/neutrals.json                            subject -> expression (or neutrals_closed.json)
 ASSETS/face.npy            bool a registration vertex: inside the face
 ASSETS/lm_inds_65.npy      registration vertex of each anchor
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import trimesh
 from jaxtyping import Bool, Float, Int
 
 from mononphm_core.errors import AssetError, InputError
@@ -26,7 +25,7 @@ from mononphm_core.io.atomic import atomic_path, write_bytes
 from mononphm_core.training.published.correspondences import PAIRS, sample_correspondences
 from mononphm_core.training.published.fields import FieldCounts, sample_fields
 from mononphm_core.training.published.files import ANCHORS, corresp_path, surface_path
-from mononphm_core.types import HeadMesh
+from mononphm_core.training.published.textured import TexturedScan, read_scan, read_textured
 
 log = logging.getLogger(__name__)
 CORRESP_FILES = 100
@@ -127,25 +126,9 @@ def read_neutrals(scans: Path) -> dict[str, int]:
     raise InputError(f"{scans} has none of {', '.join(NEUTRALS)}: which expression of each subject is neutral?")
 
 
-def read_scan(path: Path) -> HeadMesh:
-    """A mesh with the colours of its vertices, or with those of its texture at them (v counts from the bottom)."""
-    if not path.is_file():
-        raise InputError(f"{path} is missing")
-    try:
-        loaded: Any = trimesh.load_mesh(path, process=False, maintain_order=True)
-        colours = None
-        if loaded.visual.kind == "vertex":
-            colours = np.asarray(loaded.visual.vertex_colors, np.uint8)[:, :3]
-        elif loaded.visual.kind == "texture" and loaded.visual.uv is not None:
-            colours = np.asarray(loaded.visual.to_color().vertex_colors, np.uint8)[:, :3]
-        return HeadMesh(np.asarray(loaded.vertices, np.float32), np.asarray(loaded.faces, np.int64), colours)
-    except Exception as error:
-        raise InputError(f"{path} cannot be read as a mesh: {error}") from error
-
-
-def _textured(place: Path) -> HeadMesh:
+def _textured(place: Path) -> TexturedScan:
     path = next((place / name for name in ("scan.ply", "scan.obj") if (place / name).is_file()), place / "scan.ply")
-    return read_scan(path)
+    return read_textured(path)
 
 
 def _numbered(folder: Path) -> Iterator[tuple[int, Path]]:

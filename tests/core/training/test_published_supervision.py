@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from mononphm_core.errors import AssetError, InputError
 from mononphm_core.training.published.config import Lambdas, PublishedTraining, document, training_of
@@ -11,6 +12,7 @@ from mononphm_core.training.published.fields import FieldCounts, above_throat, c
 from mononphm_core.training.published.files import Files, find_scans
 from mononphm_core.training.published.items import Items, splits
 from mononphm_core.training.published.scans import Assets, mean_anchors, read_scan, write_supervision
+from mononphm_core.training.published.textured import TexturedScan, nearest_texel, read_textured
 from mononphm_core.types import HeadMesh
 from tests.core.training.balls import VALIDATION, ball, small_document, write_scans
 
@@ -35,7 +37,7 @@ def test_samples_of_a_sphere_lie_on_it_with_its_normals_and_colours():
     """Closed form: |x| = r, n = x / r, colour a linear function of x; regions by the distance to the face's points."""
     mesh = sphere()
     face = mesh.vertices[mesh.vertices[:, 2] > 0.2]
-    found = sample_fields(mesh, face, None, FieldCounts(20000, 500, 500, 1), np.random.default_rng(0))
+    found = sample_fields(TexturedScan(mesh), face, None, FieldCounts(20000, 500, 500, 1), np.random.default_rng(0))
     for kind in ("face", "def_region", "non_face"):
         x, n, rgb = found[kind][:, :3], found[kind][:, 3:6], found[kind][:, 6:]
         np.testing.assert_allclose(np.linalg.norm(x, axis=-1), 0.4, atol=1e-3)  # facets of the sphere
@@ -51,12 +53,79 @@ def test_points_off_the_surface_carry_the_colour_and_normal_of_the_nearest_place
     """For a sphere that is the place in the same direction; the spread is the published 0.05."""
     mesh = sphere()
     face = mesh.vertices[mesh.vertices[:, 2] > 0]
-    found = sample_fields(mesh, face, None, FieldCounts(4000, 10, 4000, 1), np.random.default_rng(0))["off"]
+    found = sample_fields(TexturedScan(mesh), face, None, FieldCounts(4000, 10, 4000, 1), np.random.default_rng(0))[
+        "off"
+    ]
     x = found[:, :3].astype(float)
     direction = x / np.linalg.norm(x, axis=-1, keepdims=True)
     np.testing.assert_allclose(found[:, 3:6], direction, atol=0.06)
     np.testing.assert_allclose(found[:, 6:], 128 + 80 * direction, atol=8)
     assert np.std(np.linalg.norm(x, axis=-1) - 0.4) == pytest.approx(0.05, rel=0.1)
+
+
+def textured_tube(folder, end):
+    """An open tube of radius 0.4 around y, unrolled on a picture of 8 x 4 fields, in the two formats of scans.
+
+    The seam tears its first column of vertices apart; u turns once around, v goes up.
+    """
+    across, up = 96, 40
+    u, v = np.meshgrid(np.linspace(0, 1, across + 1), np.linspace(0, 1, up + 1), indexing="ij")
+    x = 0.4 * np.stack([np.sin(2 * np.pi * u), 2 * v - 1, np.cos(2 * np.pi * u)], -1).reshape(-1, 3)
+    x[-(up + 1) :] = x[: up + 1]  # the last column lies on the first one
+    i, j = np.meshgrid(np.arange(across), np.arange(up), indexing="ij")
+    first = (i * (up + 1) + j).reshape(-1)
+    faces = np.concatenate(
+        [np.stack([first, first + up + 1, first + up + 2], -1), np.stack([first, first + up + 2, first + 1], -1)]
+    )
+    fields = np.random.default_rng(0).integers(0, 256, (4, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(fields.repeat(16, 0).repeat(16, 1))
+    visual = trimesh.visual.TextureVisuals(np.stack([u, v], -1).reshape(-1, 2), image=picture)
+    made = trimesh.Trimesh(x, faces, visual=visual, process=False)
+    folder.mkdir(exist_ok=True)
+    made.export(folder / f"scan.{end}")
+    if end == "ply":  # trimesh writes s and t, but not whose picture they belong to
+        text = (folder / "scan.ply").read_bytes()
+        (folder / "scan.ply").write_bytes(
+            text.replace(b"element vertex", b"comment TextureFile t.png\nelement vertex", 1)
+        )
+        picture.save(folder / "t.png")
+    return fields
+
+
+@pytest.mark.parametrize("end", ["obj", "ply"])
+def test_a_textured_scan_gives_the_colour_of_the_nearest_texel_and_has_no_seam(tmp_path, end):
+    """Closed form: the field of the picture in which angle and height lie, to the byte; colours at vertices would mix
+    neighbouring fields. The torn column neither divides the surface nor bends its normals."""
+    fields = textured_tube(tmp_path / end, end)
+    scan = read_textured(tmp_path / end / f"scan.{end}")
+    assert len(scan.mesh.vertices) == 96 * 41
+    face = scan.mesh.vertices[scan.mesh.vertices[:, 2] > 0.2]
+    found = sample_fields(scan, face, None, FieldCounts(6000, 500, 2000, 1), np.random.default_rng(0))
+    for kind in ("face", "def_region", "non_face"):
+        x, normal, rgb = found[kind][:, :3], found[kind][:, 3:6], found[kind][:, 6:]
+        share = np.stack([np.arctan2(x[:, 0], x[:, 2]) / 2 / np.pi % 1 * 8, (0.4 - x[:, 1]) / 0.8 * 4], -1)
+        inside = (np.abs(share - np.rint(share)) > 0.02).all(-1)  # chords against arcs, files of six digits
+        row, column = np.floor(share[inside, 1]).astype(int), np.floor(share[inside, 0]).astype(int)
+        np.testing.assert_array_equal(rgb[inside], fields[row, column])
+        assert inside.mean() > 0.85
+        assert (normal * x * [1, 0, 1]).sum(-1).min() > 0.399 * 0.99
+    assert {tuple(c) for c in found["off"][:, 6:].astype(int)} <= {tuple(c) for c in fields.reshape(-1, 3).astype(int)}
+
+
+def test_texels_are_counted_from_the_top_and_repeat():
+    """The corners of a 2 x 3 picture, and one turn further."""
+    texels = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    uv = np.array([[0, 1], [1, 1], [0, 0], [1, 0], [0.5, 0.75], [1.1, 0.9], [-0.1, 1.9]])
+    expected = texels[[0, 0, 1, 1, 0, 0, 0], [0, 2, 0, 2, 1, 0, 2]]
+    np.testing.assert_array_equal(nearest_texel(texels, uv), expected)
+
+
+def test_a_scan_without_its_picture_is_named(tmp_path):
+    """Half of a download is the usual reason."""
+    textured_tube(tmp_path / "obj", "obj")
+    next((tmp_path / "obj").glob("*.png")).unlink()
+    with pytest.raises(InputError, match=r"scan\.obj has texture coordinates, but its picture"):
+        read_textured(tmp_path / "obj" / "scan.obj")
 
 
 def test_bridges_of_the_scanner_and_loose_parts_are_not_sampled():
@@ -68,7 +137,8 @@ def test_bridges_of_the_scanner_and_loose_parts_are_not_sampled():
     count = len(mesh.vertices)
     faces = np.concatenate([mesh.faces, [[count, count + 1, count + 2], [count + 3, count + 4, count + 5]]])
     colours = np.full((len(vertices), 3), 100, np.uint8)
-    assert len(cleaned(HeadMesh(vertices, faces, colours)).faces) == len(mesh.faces)
+    scan = TexturedScan(HeadMesh(vertices, faces, colours))
+    assert len(cleaned(scan).mesh.faces) == len(mesh.faces)
 
 
 def test_nothing_below_the_throat_plane_is_kept():
