@@ -1,7 +1,6 @@
 """Our own preprocessing in the published program's words: labels, mattes, landmarks, head poses.
 
-For those who have none of its tools, or only some of them. Labels are coarser than a face parser's: skin, inner mouth,
-hair (any foreground above the chin that is no skin), neck (skin below the chin), clothes (other foreground below it).
+For those who have none of its tools, or only some of them.
 """
 
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from jaxtyping import Float, UInt8
 from mononphm_core.errors import NoFaceFound
 from mononphm_core.preprocessing.head_pose import quick_pose
 from mononphm_core.preprocessing.published.folder import TrackedPose
-from mononphm_core.preprocessing.published.observation import BACKGROUND, CLOTH, HAIR, INNER_MOUTH, NECK, SKIN
+from mononphm_core.preprocessing.published.labels import labels_of
 from mononphm_core.preprocessing.published.prepare import FROM_WFLW, SCALE
 from mononphm_core.types import Intrinsics, Observation
 
@@ -29,7 +28,6 @@ CONTOURS = (
 """(first, end, closed) of WFLW's lines, within which points that iBUG-68 lacks are interpolated."""
 EYES = {96: (60, 68), 97: (68, 76)}
 """Pupil -> the eye's outline, whose mean stands for it."""
-CHIN = 8
 
 
 @dataclass(frozen=True)
@@ -48,21 +46,13 @@ def our_parts(seen: Observation, original: Intrinsics, reference_points: Float[n
     size = original.width, original.height
     crop = seen.crop
     landmarks_px = seen.landmarks_px.numpy().astype(np.float64) / crop.scale + [crop.left, crop.top]
-    skin, foreground = _full(seen.skin.numpy(), seen, size), _full(seen.foreground.numpy(), seen, size)
-    below_chin = (np.arange(size[1]) + 0.5 > landmarks_px[CHIN, 1])[:, None]
-    labels = np.full((size[1], size[0]), BACKGROUND, np.uint8)
-    labels[foreground & ~below_chin] = HAIR
-    labels[foreground & below_chin] = CLOTH
-    labels[skin & ~below_chin] = SKIN
-    labels[skin & below_chin] = NECK
-    labels[_full(seen.inner_mouth.numpy(), seen, size)] = INNER_MOUTH
     dense = seen.dense_landmarks_px.numpy().astype(np.float64)
     pose = quick_pose(dense / crop.scale + [crop.left, crop.top], reference_points, original)
     if pose is None:
         raise NoFaceFound(f"frame {seen.frame_index}: no head pose fits the landmarks")
     return OurParts(
-        labels,
-        foreground.astype(np.uint8) * 255,
+        _full(labels_of(seen).numpy(), seen, size),
+        _full(seen.foreground.numpy().astype(np.uint8) * 255, seen, size),
         wflw_from_ibug(landmarks_px) / size,
         landmarks_px,
         TrackedPose(pose.rotation, pose.translation / SCALE, original.matrix()),
@@ -85,9 +75,11 @@ def wflw_from_ibug(landmarks: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, "9
     return found
 
 
-def _full(mask: np.ndarray, seen: Observation, size: tuple[int, int]) -> np.ndarray:
-    """A mask of the crop laid into the whole picture, nearest pixel; False outside."""
+def _full(
+    values: UInt8[np.ndarray, "crop_height crop_width"], seen: Observation, size: tuple[int, int]
+) -> UInt8[np.ndarray, "height width"]:
+    """Values of the crop laid into the whole picture of `size` (width, height), nearest pixel; 0 outside."""
     s, left, top = 1 / seen.crop.scale, seen.crop.left, seen.crop.top
     # Pixel centres are at whole numbers in OpenCV and at .5 here.
     to_full = np.array([[s, 0, left + 0.5 * s - 0.5], [0, s, top + 0.5 * s - 0.5]])
-    return np.asarray(cv2.warpAffine(mask.astype(np.uint8), to_full, size, flags=cv2.INTER_NEAREST)) > 0
+    return np.asarray(cv2.warpAffine(values, to_full, size, flags=cv2.INTER_NEAREST), np.uint8)

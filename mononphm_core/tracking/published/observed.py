@@ -7,25 +7,15 @@ tracker's; pictures are our square crops.
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import Float
 
-from mononphm_core.preprocessing.published.observation import (
-    BACKGROUND,
-    HAIR,
-    INNER_MOUTH,
-    NECK,
-    SKIN,
-    PublishedObservation,
-)
+from mononphm_core.preprocessing.published.labels import labels_of
+from mononphm_core.preprocessing.published.observation import BACKGROUND, CLOTH, INNER_MOUTH, PublishedObservation
 from mononphm_core.preprocessing.published.prepare import ray_directions
 from mononphm_core.quirks import PublishedQuirks
 from mononphm_core.tracking.landmark_fit import LandmarkFit
 from mononphm_core.tracking.published.track import Sequence
 from mononphm_core.types import CameraSource, Crop, Observation, ObservedClip
-
-CHIN, JAW, BRIDGE = 8, slice(0, 17), 27
-"""Of the iBUG-68 points."""
 
 
 def sequence_of(
@@ -55,12 +45,12 @@ def _frame(
     w2c = np.diag([1.0, -1.0, -1.0, 1.0]) @ w2c  # OpenCV camera axes to OpenGL's
     c2w = np.linalg.inv(w2c)
     direction = ray_directions(k, c2w[:3, :3], (right - left, bottom - top), quirks)
-    s = o.crop.scale
+    s, labels = o.crop.scale, labels_of(o)[part]
     return PublishedObservation(
         frame_index=o.frame_index,
         rgb=(2 * o.rgb[part] - 1).to(device),
-        labels=labels_of(o)[part].to(device),
-        inner_mouth=(o.inner_mouth & o.foreground)[part].to(device),
+        labels=labels.where(labels != CLOTH, BACKGROUND).to(device),
+        inner_mouth=(labels == INNER_MOUTH).to(device),
         landmarks_px=(o.landmarks_px - torch.tensor([left, top])).float().to(device),
         direction=torch.from_numpy(direction).float().to(device),
         origin=torch.from_numpy(c2w[:3, 3].copy()).float().to(device),
@@ -74,35 +64,3 @@ def _inside(o: Observation) -> tuple[int, int, int, int]:
     """Rows and columns of the crop that lie in the picture: what is outside it says nothing about the head."""
     rows, columns = torch.nonzero(o.valid.any(1))[:, 0], torch.nonzero(o.valid.any(0))[:, 0]
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-
-
-def labels_of(o: Observation) -> UInt8[Tensor, "height width"]:
-    """Parser labels from our masks: visible skin is skin above the jaw and neck below it; of the rest of the person,
-    what is above the chin is hair, and what is below are clothes, which tracking takes for background.
-    """
-    height, width = o.skin.shape
-    above_jaw, above_chin = _above(o.landmarks_px, height, width)
-    labels = torch.full((height, width), BACKGROUND, dtype=torch.uint8)
-    other = o.foreground & ~o.skin & ~o.inner_mouth
-    labels[other & above_chin] = HAIR
-    labels[o.skin & above_jaw] = SKIN
-    labels[o.skin & ~above_jaw] = NECK
-    labels[o.inner_mouth & o.foreground] = INNER_MOUTH
-    labels[~o.valid] = BACKGROUND
-    return labels
-
-
-def _above(landmarks: Float[Tensor, "68 2"], height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Pixels above the line of the jaw, and above the level of the chin, both along the face's own axis."""
-    points = landmarks.numpy().astype(np.float64)
-    chin = points[CHIN]
-    axis = points[BRIDGE] - chin  # the nose's bridge: up, along the face
-    axis = axis / max(float(np.linalg.norm(axis)), 1e-6)
-    across = np.array([-axis[1], axis[0]])
-    y, x = np.mgrid[:height, :width] + 0.5
-    up = (x - chin[0]) * axis[0] + (y - chin[1]) * axis[1]
-    along = (x - chin[0]) * across[0] + (y - chin[1]) * across[1]
-    jaw = points[JAW] - chin
-    order = np.argsort(jaw @ across)
-    line = np.interp(along, (jaw @ across)[order], (jaw @ axis)[order])
-    return torch.from_numpy(up > line), torch.from_numpy(up > 0)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mononphm_core.errors import Diverged
 from mononphm_core.model.head import HeadModel
+from mononphm_core.preprocessing.published.labels import labels_of
 from mononphm_core.preprocessing.published.observation import (
     BACKGROUND,
     CLOTH,
@@ -22,13 +23,14 @@ from mononphm_core.preprocessing.published.observation import (
     SKIN,
     PublishedClip,
 )
+from mononphm_core.preprocessing.published.ours import our_parts
 from mononphm_core.quirks import PUBLISHED, REPAIRED, PublishedQuirks
 from mononphm_core.tracking.landmark_fit import fit_landmarks
 from mononphm_core.tracking.published import losses
 from mononphm_core.tracking.published.configuration import WEIGHTS, PublishedConfig, PublishedWeights
 from mononphm_core.tracking.published.loop import view_of
 from mononphm_core.tracking.published.objective import Looked, Moment, evaluate, weighted_sum
-from mononphm_core.tracking.published.observed import labels_of, sequence_of
+from mononphm_core.tracking.published.observed import sequence_of
 from mononphm_core.tracking.published.output import write_published
 from mononphm_core.tracking.published.result import poses
 from mononphm_core.tracking.published.sampling import Draws, draw_batch
@@ -113,7 +115,7 @@ def test_equal_codes_of_a_pair_pull_nothing():
 
 
 def test_labels_come_from_our_masks(clip):
-    """Skin above the jaw, neck below it, hair above the chin, clothes (background) below, nothing off the picture."""
+    """Skin above the jaw, neck below it, hair above the chin, clothes below, nothing off the picture."""
     o = clip.observations[1]
     x, y = o.landmarks_px[:, 0], o.landmarks_px[:, 1]
     above, below, nose = int(y.min()) - 8, int(y[8]) + 6, (int(y[30]), int(x[30]))
@@ -124,7 +126,7 @@ def test_labels_come_from_our_masks(clip):
     assert labels[nose] == SKIN
     assert labels[above + 2, int(x[27])] in (HAIR, SKIN)
     assert labels[above + 2, 2] == HAIR
-    assert labels[-2, 2] == BACKGROUND
+    assert labels[-2, 2] == CLOTH
     assert (labels[~(wide | o.skin)] == BACKGROUND).all()
     throat = o.skin.clone()
     throat[below : below + 5, int(x[8]) - 2 : int(x[8]) + 3] = True
@@ -133,6 +135,28 @@ def test_labels_come_from_our_masks(clip):
     mouth = torch.zeros_like(wide)
     mouth[nose] = True
     assert labels_of(dataclasses.replace(picture, inner_mouth=mouth))[nose] == INNER_MOUTH
+
+
+def test_both_readers_of_our_masks_say_the_same_of_a_pixel(clip, fit):
+    """The tracker takes them from the crop, a prepared folder from the whole picture; clothes count as background."""
+    o = dataclasses.replace(clip.observations[0], foreground=torch.ones_like(clip.observations[0].foreground))
+    crop, whole = labels_of(o), our_parts(o, clip.intrinsics, reference()).labels
+    y, x = torch.nonzero(o.valid, as_tuple=True)
+    in_picture = (torch.stack([x, y], -1) + 0.5) / o.crop.scale + torch.tensor([o.crop.left, o.crop.top])
+    column, row = np.floor(in_picture.numpy()).astype(int).T
+    found = whole[row.clip(0, whole.shape[0] - 1), column.clip(0, whole.shape[1] - 1)]
+    assert (found == crop[y, x].numpy()).mean() > 0.98  # one pixel of rounding along the borders
+    assert set(np.unique(whole)) >= {SKIN, HAIR, CLOTH}
+    tracked = sequence_of(dataclasses.replace(clip, observations=(o,)), fit, False, PUBLISHED, torch.device("cpu"))
+    assert CLOTH in crop and CLOTH not in tracked.frames[0].labels
+    assert (tracked.frames[0].labels == BACKGROUND).sum() == (crop[o.valid] == CLOTH).sum()
+
+
+def reference():
+    """The mean head's dense landmarks, for a first pose."""
+    template = model().template
+    z_geo = template.mean.new_zeros(1, model().config.identity.d_geo)
+    return template.posed(z_geo, 0 * template.z_canonical[None], "mediapipe478")[0].double().numpy()
 
 
 def test_the_first_pose_is_the_landmark_fits(clip, fit, sequence):
