@@ -1,10 +1,10 @@
 """The process that opens a published checkpoint: `python -m mononphm_core.io.checkpoint_child REQUEST`, file on stdin.
 
-A checkpoint is a pickle inside a zip archive: a program in disguise. This process gives itself hard limits, loads what
-it needs, locks itself in (`limits.confine`), and only then looks at the first byte. Even then nothing of the file is
-executed: torch's restricted unpickler knows tensors and plain containers, and refuses every other name.
+A checkpoint is a pickle inside a zip archive: a program in disguise. `limited_child` bounds this process and locks it
+in before it looks at the first byte. Even then nothing of the file is executed: torch's restricted unpickler knows
+tensors and plain containers, and refuses every other name.
 
-Reply: one `decoder_protocol` message that lists the tensors of both decoders, then their bytes in that order.
+Reply: a header that lists the tensors of both decoders, then their bytes in that order.
 """
 
 import io
@@ -15,41 +15,22 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-from mononphm_core.io import limits
-from mononphm_core.io.decoder_protocol import Refusal, pack
+from mononphm_core.io.decoder_protocol import Refusal
+from mononphm_core.io.limited_child import ByteFile, Found, serve
 
 SECTIONS = ("id_decoder", "ex_decoder")
-ByteFile = io.BufferedReader | io.BytesIO
 OTHER_ENTRIES = 32
 """Names of further top-level entries that are told, at most."""
 
 
 def main() -> int:
-    request = json.loads(sys.argv[1])
-    reply = os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    limits.limit_resources(int(request["memory_bytes"]), int(request["cpu_seconds"]))
-    try:
-        _warm_up()
-        confined = vars(limits.confine())
-        document = plain_configuration(request["configuration"])
-        found, blobs = decoders_in(os.fdopen(0, "rb"))
-        reply.write(pack({"kind": "checkpoint", "confined": confined, "configuration": document, **found}))
-        for blob in blobs:
-            reply.write(memoryview(blob).cast("B"))
-    except Refusal as refusal:
-        reply.write(pack({"kind": "error", "message": str(refusal)}))
-    except MemoryError:
-        reply.write(pack({"kind": "error", "message": "it needs more memory than a checkpoint of its size may"}))
-    except BrokenPipeError:
-        return 1
-    except Exception as broken:  # hostile bytes find every exception there is
-        said = " ".join(str(broken).split())[:300]
-        reply.write(pack({"kind": "error", "message": f"it cannot be read ({type(broken).__name__}: {said})"}))
-    reply.flush()
-    return 0
+    return serve(_warm_up, _read)
+
+
+def _read(file: ByteFile, request: dict[str, Any]) -> Found:
+    document = plain_configuration(request["configuration"])
+    found, blobs = decoders_in(file)
+    return {"configuration": document, **found}, blobs
 
 
 def _safe_globals() -> list[Any]:

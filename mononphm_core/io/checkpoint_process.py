@@ -90,7 +90,7 @@ def ask_child(
 ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     """What a limited process finds in a file: its header, and up to `most` bytes of tensors by section and name.
 
-    `module` is the child; it has the file on stdin and answers as `checkpoint_child` does. AssetError when it refuses.
+    `module` is the child, a `limited_child`; it has the file on stdin. AssetError when it refuses.
     """
     with path.open("rb") as file:
         child = subprocess.Popen(

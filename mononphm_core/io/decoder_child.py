@@ -12,11 +12,12 @@ from typing import Any
 from mononphm_core.errors import MonoNPHMError
 from mononphm_core.io import limits
 from mononphm_core.io.decoder_protocol import Refusal, pack
+from mononphm_core.io.limited_child import private_reply
 
 
 def main() -> int:
     request = json.loads(sys.argv[1])
-    reply = _private_reply()
+    reply = private_reply()
     bounds = request["limits"]
     limits.limit_resources(int(bounds["decode_memory_bytes"]), int(bounds["decode_seconds"]))
 
@@ -70,15 +71,6 @@ def _decode(request: dict[str, Any], send: Any) -> None:
 
 
 _VIDEO = frozenset({"mp4", "matroska", "avi", "gif", "apng"})
-
-
-def _private_reply() -> Any:
-    """The reply pipe under a number of its own; what libraries print goes nowhere."""
-    reply = os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    return reply
 
 
 def _memory_message(bounds: dict[str, Any]) -> str:

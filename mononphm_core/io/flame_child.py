@@ -1,23 +1,21 @@
 """The process that opens a FLAME pickle: `python -m mononphm_core.io.flame_child REQUEST`, the file on stdin.
 
-FLAME is published as a pickle of NumPy arrays, SciPy sparse matrices and `chumpy.Ch` objects. This process limits
-itself, locks itself in (`limits.confine`) and unpickles with a table of the few names that such files need; SciPy's and
-chumpy's classes are replaced by a record without code. Every other name is refused before it is looked up.
+FLAME is published as a pickle of NumPy arrays, SciPy sparse matrices and `chumpy.Ch` objects. `limited_child` bounds
+this process and locks it in; then it unpickles with a table of the few names that such files need. SciPy's and chumpy's
+classes are replaced by a record without code. Every other name is refused before it is looked up.
 
-Reply: as `checkpoint_child`, one `decoder_protocol` message that lists the arrays, then their bytes in that order.
+Reply: a header that lists the arrays, then their bytes in that order.
 """
 
 import io
-import json
-import os
 import pickle
 import sys
 from typing import Any
 
 import numpy as np
 
-from mononphm_core.io import limits
-from mononphm_core.io.decoder_protocol import Refusal, pack
+from mononphm_core.io.decoder_protocol import Refusal
+from mononphm_core.io.limited_child import ByteFile, Found, serve
 
 SECTION = "arrays"
 MAX_DENSE = 1 << 24
@@ -26,32 +24,20 @@ COMPRESSED = {"csc_matrix", "csr_matrix", "csc_array", "csr_array"}
 
 
 def main() -> int:
-    request = json.loads(sys.argv[1])
-    reply = os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    limits.limit_resources(int(request["memory_bytes"]), int(request["cpu_seconds"]))
-    try:
-        arrays_in(io.BytesIO(pickle.dumps({"warm": np.zeros(2)}, protocol=2)))  # imports, while files can be opened
-        confined = vars(limits.confine())
-        arrays = arrays_in(os.fdopen(0, "rb"))
-        listed = [
-            {"section": SECTION, "name": name, "dtype": value.dtype.name, "shape": value.shape, "bytes": value.nbytes}
-            for name, value in arrays.items()
-        ]
-        reply.write(pack({"kind": "flame", "confined": confined, "tensors": listed}))
-        for value in arrays.values():
-            reply.write(value.tobytes())
-    except Refusal as refusal:
-        reply.write(pack({"kind": "error", "message": str(refusal)}))
-    except BrokenPipeError:
-        return 1
-    except Exception as broken:  # hostile bytes find every exception there is
-        said = " ".join(str(broken).split())[:300]
-        reply.write(pack({"kind": "error", "message": f"it cannot be read ({type(broken).__name__}: {said})"}))
-    reply.flush()
-    return 0
+    return serve(_warm_up, _read)
+
+
+def _warm_up() -> None:
+    arrays_in(io.BytesIO(pickle.dumps({"warm": np.zeros(2)}, protocol=2)))
+
+
+def _read(file: ByteFile, request: dict[str, Any]) -> Found:
+    arrays = arrays_in(file)
+    listed = [
+        {"section": SECTION, "name": name, "dtype": value.dtype.name, "shape": value.shape, "bytes": value.nbytes}
+        for name, value in arrays.items()
+    ]
+    return {"tensors": listed}, arrays.values()
 
 
 class Record:
@@ -69,7 +55,7 @@ class ChumpyArray(Record):
     kind = "Ch"
 
 
-def arrays_in(file: io.BufferedReader | io.BytesIO) -> dict[str, np.ndarray]:
+def arrays_in(file: ByteFile) -> dict[str, np.ndarray]:
     """The arrays of the pickled dictionary by name, float64 or int64; texts in it are left out. Refusal otherwise."""
     saved = _Restricted(file, encoding="latin1").load()
     if not isinstance(saved, dict) or not all(isinstance(key, str) and len(key) < 100 for key in saved):
