@@ -6,7 +6,7 @@ Counts of requests are of this process; everything about jobs is asked of the st
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 
 from starlette.datastructures import MutableHeaders
@@ -34,7 +34,7 @@ class Figures:
         """Route -> requests by bucket of BOUNDS_S, the last one for longer ones."""
         self.seconds_sum: Counter[str] = Counter()
         self.upload_bytes = 0
-        self._lags: list[tuple[float, float]] = []
+        self._lags: deque[float] = deque(maxlen=int(LAG_WINDOW_S / LAG_TICK_S))
 
     def note(self, method: str, route: str, status: int, seconds: float) -> None:
         """One answered request."""
@@ -49,14 +49,12 @@ class Figures:
         while True:
             due = time.monotonic() + LAG_TICK_S
             await asyncio.sleep(LAG_TICK_S)
-            now = time.monotonic()
-            self._lags = [(at, lag) for at, lag in self._lags if now - at < LAG_WINDOW_S and lag > now - due]
-            self._lags.append((now, max(now - due, 0.0)))
+            self._lags.append(max(time.monotonic() - due, 0.0))
 
-    @property
-    def worst_lag_s(self) -> float:
-        """Of the last minute."""
-        return max((lag for at, lag in self._lags if time.monotonic() - at < LAG_WINDOW_S), default=0.0)
+    def lag_s(self, share: float) -> float:
+        """Below which this share of the last minute's delays lie; 1: the worst."""
+        ordered = sorted(self._lags)
+        return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
 
     def samples(self) -> Iterator[Sample]:
         """Requests, their duration, and the loop's lag."""
@@ -69,7 +67,8 @@ class Figures:
                 yield "http_request_seconds_bucket", {"route": route, "le": bound}, total
             yield "http_request_seconds_sum", {"route": route}, self.seconds_sum[route]
             yield "http_request_seconds_count", {"route": route}, total
-        yield "event_loop_lag_seconds", {}, self.worst_lag_s
+        for share in (0.5, 0.99, 1.0):
+            yield "event_loop_lag_seconds", {"quantile": f"{share:g}"}, self.lag_s(share)
 
 
 class Measured:
@@ -129,7 +128,7 @@ def of_record(book: ledger.Ledger, outbox: ledger.Outbox, fresh_s: float) -> Ite
 HELP: dict[str, tuple[str, str]] = {
     "http_requests_total": ("counter", "Answered requests of this process."),
     "http_request_seconds": ("histogram", "How long answers took, to the last byte."),
-    "event_loop_lag_seconds": ("gauge", "Worst delay of the event loop within a minute."),
+    "event_loop_lag_seconds": ("gauge", "Delay of the event loop within the last minute: median, p99 and the worst."),
     "requests_running": ("gauge", "Requests that are being answered."),
     "event_streams": ("gauge", "Open event streams."),
     "uploads_running": ("gauge", "Uploads that are being received."),
