@@ -5,7 +5,7 @@
 VENV      := .venv
 BIN       := $(VENV)/bin
 STAMP     := $(VENV)/.installed
-EXTRAS    := core,service,worker,train,dev
+EXTRAS    := core,service,worker,train,postgres,dev
 PIP_ARGS  ?=
 TESTS     ?=
 INPUT     ?=

@@ -55,4 +55,18 @@ fi
 if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
   say "setup: no Chromium here, so the browser tests skip. Debian, Ubuntu: apt-get install chromium"
 fi
+
+# 6. For tests alone, and only in continuous integration: the servers that some tests run for real. Elsewhere they are
+#    used where they are installed, and their tests are skipped where they are not.
+if [ -n "${CI:-}" ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+  missing=
+  command -v redis-server >/dev/null || missing="$missing redis-server"
+  ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+  if [ -n "$missing" ]; then
+    say "setup: installing$missing for the tests ..."
+    # shellcheck disable=SC2086
+    { timeout 120 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -qq -y --no-install-recommends $missing; } \
+      >/dev/null 2>&1 || say "setup: they could not be installed: the tests that need them skip"
+  fi
+fi
 say "setup: ready. Next: make demo"
