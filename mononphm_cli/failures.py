@@ -22,11 +22,12 @@ EXIT_CODES: dict[type[errors.MonoNPHMError], int] = {
 """The branches of the core's family; a class takes the code of its nearest ancestor here."""
 
 NEXT_STEPS: dict[type[errors.MonoNPHMError], str] = {
-    errors.AssetError: "`mononphm models list` shows what is installed, `mononphm models verify` checks it.",
+    errors.WeightsNotFound: "`mononphm models list` shows what is there, `mononphm models add` registers more.",
+    errors.ChecksumMismatch: "`mononphm models verify` checks all; remove that model and add it again.",
     errors.SolveError: "Try another part of the clip (start and end), or --quality high.",
     errors.ResourceError: "Try --quality draft or fewer frames (--max-frames), or a machine with more memory and disk.",
 }
-"""Advice that fits the whole branch. Input and option errors carry their own in the message."""
+"""Advice that fits the whole branch. Errors of inputs, options and other files carry their own in the message."""
 
 
 class RemoteFailure(Exception):

@@ -28,9 +28,11 @@ from mononphm_core.io.published import Request, read_published
 from mononphm_core.meshing.clean import cut_below, largest_component
 from mononphm_core.meshing.colours import colour_vertices
 from mononphm_core.meshing.isosurface import Vector, extract_surface
+from mononphm_core.meshing.published import published_colours, published_surface
 from mononphm_core.model.head import HeadModel
 from mononphm_core.model.root_finding import find_roots
 from mononphm_core.preprocessing.observe import observe
+from mononphm_core.quirks import PUBLISHED
 from mononphm_core.rendering.light import lit
 from mononphm_core.rendering.published.fine import Placement, WorldRays, place_samples
 from mononphm_core.rendering.volume import Rays
@@ -41,12 +43,14 @@ from mononphm_core.tracking.published.configuration import PublishedConfig
 from mononphm_core.tracking.published.solve import solve
 from mononphm_core.tracking.quality import tracking_config
 from mononphm_core.types import (
+    ColourField,
     HeadMesh,
     HeadPose,
     IdentityCode,
     Intrinsics,
     ObservedClip,
     OnStep,
+    SdfField,
     TrackedSequence,
     ignore_steps,
 )
@@ -217,23 +221,54 @@ def extract_mesh(
     `meshing.place.to_world_mm` takes the result to the camera's world. Raises NoSurface. No gradient.
     """
     within = extent or (WHOLE if model.network.template is None else TAUGHT)
-    network, device = model.network, model.device
+    sdf, colour = _fields(model, identity, expression, correction, on_query)
+    mesh = extract_surface(sdf, *within.box, resolution, CHUNK, within.steepest, model.device)
+    mesh = largest_component(mesh if within.neck_cut is None else cut_below(mesh, within.neck_cut))
+    return colour_vertices(mesh, colour, CHUNK, model.device)
+
+
+def extract_published_mesh(
+    model: Model,
+    identity: IdentityCode,
+    expression: Float[Tensor, "d_exp"],
+    resolution: int = 256,
+    correction: Float[Tensor, "4 3"] | None = None,
+    on_query: Callable[[], None] = lambda: None,
+) -> HeadMesh:
+    """The same as the published program makes it: slow, open at the neck, with whatever else its box holds.
+
+    `resolution` is points along every side, and colours wrap around (`meshing.published`).
+    """
+    sdf, colour = _fields(model, identity, expression, None, on_query)
+    mesh = published_surface(sdf, resolution, CHUNK, model.device)
+    return published_colours(mesh, colour, correction, PUBLISHED, CHUNK, model.device)
+
+
+def _fields(
+    model: Model,
+    identity: IdentityCode,
+    expression: Float[Tensor, "d_exp"],
+    correction: Float[Tensor, "4 3"] | None,
+    on_query: Callable[[], None],
+) -> tuple[SdfField, ColourField]:
+    """Distance, and corrected albedo in [0, 1], of one head as functions of points. No gradient."""
+    network = model.network
     with torch.no_grad():
         conditioned = network.condition(identity.z_geo[None], expression[None], identity.z_app[None])
 
-        def colour(x: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
-            found = network.query(x[None], conditioned).colour
-            assert found is not None
-            seen = found[0] if correction is None else found[0] @ correction[:3] + correction[3]
-            return (seen + 1) / 2
+    @torch.no_grad()
+    def sdf(x: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
+        on_query()
+        return network.sdf(x[None], conditioned)[0]
 
-        def sdf(x: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
-            on_query()
-            return network.sdf(x[None], conditioned)[0]
+    @torch.no_grad()
+    def colour(x: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        found = network.query(x[None], conditioned).colour
+        assert found is not None
+        seen = found[0] if correction is None else found[0] @ correction[:3] + correction[3]
+        return (seen + 1) / 2
 
-        mesh = extract_surface(sdf, *within.box, resolution, CHUNK, within.steepest, device)
-        mesh = largest_component(mesh if within.neck_cut is None else cut_below(mesh, within.neck_cut))
-        return colour_vertices(mesh, colour, CHUNK, device)
+    return sdf, colour
 
 
 def render(

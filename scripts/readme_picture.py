@@ -8,7 +8,6 @@ an expression written as blendshape weights. `prior_samples.png`: random people 
 """
 
 import argparse
-import functools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,18 +20,15 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.spatial.transform import Rotation
 
 from mononphm_core import numerics
-from mononphm_core.config import FrameSelection, MediaLimits, MeshingConfig
-from mononphm_core.io import registry
+from mononphm_core.api import Model, extract_mesh, load_model
+from mononphm_core.config import FrameSelection, MediaLimits
 from mononphm_core.io.media import read_clip
 from mononphm_core.io.mesh_files import read_mesh
 from mononphm_core.io.preview import BACKGROUND, View, paint
-from mononphm_core.meshing.clean import cut_below, largest_component, vertex_normals
-from mononphm_core.meshing.colours import colour_vertices
-from mononphm_core.meshing.isosurface import extract_surface
+from mononphm_core.meshing.clean import vertex_normals
 from mononphm_core.meshing.raster import rasterise
 from mononphm_core.meshing.shade import crease_shade
-from mononphm_core.model.head import Conditioned, HeadModel
-from mononphm_core.types import MM_PER_UNIT, Frame, HeadMesh, Intrinsics
+from mononphm_core.types import MM_PER_UNIT, Frame, HeadMesh, IdentityCode, Intrinsics
 
 TILE = (288, 368)
 """Width and height of a tile of the first picture, pixels."""
@@ -40,7 +36,6 @@ PERSON = (216, 264)
 """The same of the second."""
 PEOPLE, SPREAD, SEED = 6, 0.8, 7
 """Random people, the standard deviation of their codes (1 in training), start of the random numbers."""
-NECK_CUT, CHUNK, LIPSCHITZ = -0.5, 8192, 1.1
 NEW_EXPRESSION = {
     "mouthSmile": 0.85, "cheekSquint": 0.45, "mouthUpperUp": 0.2, "mouthDimple": 0.2,
     "browInnerUp": 0.9, "browOuterUp": 0.9, "eyeWide": 0.25, "jawOpen": 0.12,
@@ -57,39 +52,6 @@ FACING = np.array([1.0, -1.0, -1.0])
 """Posed head axes to those of a camera that the face looks into."""
 
 Tile = UInt8[np.ndarray, "height width 3"]
-
-
-def head_mesh(
-    model: HeadModel,
-    z_geo: Float[torch.Tensor, "d_geo"],
-    z_app: Float[torch.Tensor, "d_app"],
-    z_exp: Float[torch.Tensor, "d_exp"],
-    resolution: int,
-) -> HeadMesh:
-    """The coloured mesh of codes, posed head units."""
-    box = MeshingConfig()
-    with torch.no_grad():
-        conditioned = model.condition(z_geo[None], z_exp[None], z_app[None])
-        sdf = functools.partial(distance, model, conditioned)
-        mesh = extract_surface(sdf, box.box_min, box.box_max, resolution, CHUNK, LIPSCHITZ)
-        mesh = largest_component(cut_below(mesh, NECK_CUT))
-        return colour_vertices(mesh, functools.partial(albedo, model, conditioned))
-
-
-def distance(
-    model: HeadModel, conditioned: Conditioned, x: Float[torch.Tensor, "points 3"]
-) -> Float[torch.Tensor, "points"]:
-    """The field as meshing wants it."""
-    return model.sdf(x[None], conditioned)[0]
-
-
-def albedo(
-    model: HeadModel, conditioned: Conditioned, x: Float[torch.Tensor, "points 3"]
-) -> Float[torch.Tensor, "points 3"]:
-    """The colours as meshing wants them."""
-    colour = model.query(x[None], conditioned).colour
-    assert colour is not None
-    return (colour[0] + 1) / 2
 
 
 def expression(names: Sequence[str], weights: dict[str, float]) -> Float[torch.Tensor, "d_exp"]:
@@ -148,9 +110,7 @@ def view_around(x_camera: Float[np.ndarray, "vertices 3"], camera: Intrinsics) -
     return View(float(left), float(top), float(width), float(height), *TILE)
 
 
-def first_screen(
-    model: HeadModel, card: registry.ModelCard, folder: Path, clip: Path, frame: int | None, resolution: int
-) -> Tile:
+def first_screen(model: Model, folder: Path, clip: Path, frame: int | None, resolution: int) -> Tile:
     """Input, overlay, colour, clay, new expression."""
     codes, person = np.load(folder / "expressions.npz"), np.load(folder / "identity.npz")
     camera_file = json.loads((folder / "cameras.json").read_text())
@@ -164,8 +124,10 @@ def first_screen(
     small = view.camera(camera)
     panes = paint(picture_from(clip, index), mesh, camera, w2c, view)
 
-    z_exp = expression(card.expression_names, NEW_EXPRESSION)
-    new = head_mesh(model, torch.from_numpy(person["z_geo"]), torch.from_numpy(person["z_app"]), z_exp, resolution)
+    assert model.card is not None
+    z_exp = expression(model.card.expression_names, NEW_EXPRESSION)
+    codes_of_person = IdentityCode(torch.from_numpy(person["z_geo"]), torch.from_numpy(person["z_app"]))
+    new = extract_mesh(model, codes_of_person, z_exp, resolution)
     posed_mm = new.vertices * MM_PER_UNIT - codes["translation"][row]
     x_new = posed_mm @ codes["rotation"][row] / codes["scale"][row] @ w2c[:3, :3].T + w2c[:3, 3]
     middle = (x_camera.min(0) + x_camera.max(0)) / 2
@@ -186,7 +148,7 @@ def picture_from(clip: Path, index: int) -> Frame:
     return next(frame for frame in frames if frame.frame_index == index)
 
 
-def prior_samples(model: HeadModel, card: registry.ModelCard, resolution: int) -> Tile:
+def prior_samples(model: Model, resolution: int) -> Tile:
     """Random people of the prior: above in colour, below in clay."""
     draw = torch.Generator().manual_seed(SEED)
     focal = PERSON[1] / 2 / np.tan(np.radians(11.5))
@@ -194,8 +156,8 @@ def prior_samples(model: HeadModel, card: registry.ModelCard, resolution: int) -
     turn = Rotation.from_euler("xyz", (4.0, -14.0, 0.0), degrees=True)
     pairs: list[list[Tile]] = []
     for number in range(PEOPLE):
-        z_geo, z_app = (SPREAD * torch.randn(size, generator=draw) for size in (card.d_geo, card.d_app))
-        mesh = head_mesh(model, z_geo, z_app, torch.zeros(card.d_exp), resolution)
+        z_geo, z_app = (SPREAD * torch.randn(size, generator=draw) for size in model.latent_sizes[:2])
+        mesh = extract_mesh(model, IdentityCode(z_geo, z_app), model.neutral_expression(), resolution)
         x_camera = turn.apply((mesh.vertices - CENTRE) * FACING) + AWAY
         pairs.append([picture_of(x_camera, mesh, camera, coloured) for coloured in (True, False)])
         print(f"person {number + 1} of {PEOPLE}", flush=True)
@@ -214,12 +176,11 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=160, help="cells along the longest side of the box")
     given = parser.parse_args()
     numerics.warm_up()
-    card = registry.find_model(json.loads((given.folder / "manifest.json").read_text())["model"]["name"])
-    model = registry.warm_model(card, "cpu")
+    model = load_model(json.loads((given.folder / "manifest.json").read_text())["model"]["name"])
     given.pictures.mkdir(parents=True, exist_ok=True)
     made = {
-        "first_screen.png": first_screen(model, card, given.folder, given.clip, given.frame, given.resolution),
-        "prior_samples.png": prior_samples(model, card, given.resolution),
+        "first_screen.png": first_screen(model, given.folder, given.clip, given.frame, given.resolution),
+        "prior_samples.png": prior_samples(model, given.resolution),
     }
     for name, picture in made.items():
         Image.fromarray(picture).save(given.pictures / name, optimize=True)

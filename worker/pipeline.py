@@ -30,10 +30,8 @@ from mononphm_core.io.artifacts import ROLES, ClipHeads, Reconstruction, write_a
 from mononphm_core.io.media import read_clip
 from mononphm_core.io.tables import ARKIT_52, Blendshapes
 from mononphm_core.meshing.place import to_world_mm
-from mononphm_core.meshing.published import published_colours, published_surface
 from mononphm_core.model.head import HeadModel
 from mononphm_core.preprocessing.observe import observe
-from mononphm_core.quirks import PUBLISHED
 from mononphm_core.tracking.config import TrackingConfig
 from mononphm_core.tracking.quality import tracking_config
 from mononphm_core.types import (
@@ -42,7 +40,6 @@ from mononphm_core.types import (
     HeadMesh,
     ObservedClip,
     OnStep,
-    SdfField,
     Stage,
     StepReport,
     TrackedSequence,
@@ -56,8 +53,6 @@ from worker.ledger.order import Order
 log = logging.getLogger(__name__)
 FRAMES = {"draft": 8, "standard": 24, "high": 96}
 """Pictures of a clip that are reconstructed where the user names no number."""
-CHUNK = 8192
-"""Points asked at once: more leaves the processor's cache."""
 NO_TRIANGLES = "this model has no fixed triangles: neutral.glb, animation.glb and head_arkit.glb are not made"
 NO_CURVES = "this model's expressions have no ARKit names: blendshapes.csv is not made"
 
@@ -98,9 +93,7 @@ def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
         reconstruction = Reconstruction(
             sequence=tracked,
             anchors=model.identity.anchors(tracked.identity.z_geo[None])[0].cpu().numpy(),
-            meshes=(dense_meshes if options.mesh_extraction == "published" else meshes)(
-                model, tracked, config.meshing, on_step
-            ),
+            meshes=meshes(model, tracked, config.meshing, on_step, options.mesh_extraction == "published"),
             media=clip.info,
             input_filename=order.filename,
             input_sha256=order.sha256,
@@ -170,50 +163,25 @@ def mean_landmarks(model: HeadModel) -> Any:
 
 
 def meshes(
-    model: HeadModel, tracked: TrackedSequence, config: MeshingConfig, on_step: OnStep = ignore_steps
+    model: HeadModel,
+    tracked: TrackedSequence,
+    config: MeshingConfig,
+    on_step: OnStep = ignore_steps,
+    as_published: bool = False,
 ) -> Iterator[HeadMesh | None]:
     """One coloured mesh a frame, world millimetres; None where the field has no surface."""
-    head = api.Model(model, "")
+    head, person, correction = api.Model(model, ""), tracked.identity, tracked.colour_correction
     for row, z_exp in enumerate(tracked.z_exp):
         heard = functools.partial(_hear, tracked, row, on_step)
         try:
-            mesh = api.extract_mesh(
-                head, tracked.identity, z_exp, config.resolution, None, tracked.colour_correction, heard
-            )
+            if as_published:
+                mesh = api.extract_published_mesh(head, person, z_exp, config.resolution, correction, heard)
+            else:
+                mesh = api.extract_mesh(head, person, z_exp, config.resolution, None, correction, heard)
         except NoSurface:
             yield None
             continue
         yield to_world_mm(mesh, tracked.poses, row)
-
-
-def dense_meshes(
-    model: HeadModel, tracked: TrackedSequence, config: MeshingConfig, on_step: OnStep = ignore_steps
-) -> Iterator[HeadMesh | None]:
-    """The same by the published extraction: slow, open at the neck, with whatever else the box holds."""
-    z_geo, z_app = tracked.identity.z_geo[None], tracked.identity.z_app[None]
-    device = z_geo.device
-    for row in range(len(tracked.z_exp)):
-        with torch.no_grad():
-            conditioned = model.condition(z_geo, tracked.z_exp[row : row + 1], z_app)
-            sdf = _heard(functools.partial(_distance, model, conditioned), tracked, row, on_step)
-            try:
-                mesh = published_surface(sdf, config.resolution, CHUNK, device)
-            except NoSurface:
-                yield None
-                continue
-            colour = functools.partial(_colour, model, conditioned, None)
-            mesh = published_colours(mesh, colour, tracked.colour_correction, PUBLISHED, CHUNK, device)
-        yield to_world_mm(mesh, tracked.poses, row)
-
-
-def _heard(sdf: SdfField, tracked: TrackedSequence, row: int, on_step: OnStep) -> SdfField:
-    """The field with a sign of life at every question."""
-
-    def asked(x: torch.Tensor) -> torch.Tensor:
-        _hear(tracked, row, on_step)
-        return sdf(x)
-
-    return asked
 
 
 def _hear(tracked: TrackedSequence, row: int, on_step: OnStep) -> None:

@@ -58,12 +58,12 @@ def run(
         tracked = solve_prepared(model, clip, tuple(used.stages or ()), published, FPS, on_step, timed)
         curves = pipeline.blendshapes(tracked, card.expression_names)
         heads = pipeline.head_maker(model, tracked, card.expression_names, curves)
-        make = pipeline.dense_meshes if options.mesh_extraction == "published" else pipeline.meshes
+        as_published = options.mesh_extraction == "published"
         wanted_frames = reading.frames(len(folder))
         reconstruction = Reconstruction(
             sequence=tracked,
             anchors=model.identity.anchors(tracked.identity.z_geo[None])[0].cpu().numpy(),
-            meshes=make(model, tracked, config.meshing, on_step),
+            meshes=pipeline.meshes(model, tracked, config.meshing, on_step, as_published),
             media=MediaInfo("video/x-pictures", moving, *clip.size, len(folder), None, len(folder) / FPS, 0),
             input_filename=order.filename,
             input_sha256=order.sha256,

@@ -93,4 +93,4 @@ def read_card(path: Path) -> ModelCard:
             model_type=(card.get("published") or {}).get("model_type"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AssetError(f"the card of model {path.parent.name} is unreadable: {error!r}") from error
+        raise AssetError(f"the card of model {path.parent.name} is unreadable ({error!r}): restore it") from error

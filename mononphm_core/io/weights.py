@@ -38,7 +38,7 @@ def load_model(path: Path, sha256: str | None = None) -> HeadModel:
     if not path.is_file():
         raise WeightsNotFound(f"{path.name} is missing; `mononphm models list` shows what is installed")
     if sha256 is not None and (found := sha256_of_file(path)) != sha256:
-        raise ChecksumMismatch(f"{path.name} has sha256 {found[:12]}…, registered is {sha256[:12]}…; restore the file")
+        raise ChecksumMismatch(f"{path.name} has sha256 {found[:12]}…, registered is {sha256[:12]}…")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -46,7 +46,7 @@ def load_model(path: Path, sha256: str | None = None) -> HeadModel:
                 raise AssetError(f"{path.name} is no head model ({header.get('format', 'no format')} in its header)")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 safe_open is no dict
     except SafetensorError as broken:
-        raise AssetError(f"{path.name} can't be read: {broken}") from broken
+        raise AssetError(f"{path.name} can't be read: {broken}. Restore the file, or add its model again") from broken
     tensors = {n: v.float() if v.is_floating_point() else v for n, v in tensors.items()}
     config = ModelConfig.from_dict(json.loads(header["config"]))
     groups = {name: (int(a), int(b)) for name, (a, b) in json.loads(header["groups"]).items()}

@@ -75,6 +75,13 @@ def test_what_the_user_reads_is_never_empty_and_no_traceback(kind):
     assert "Traceback" not in said
 
 
+def test_advice_about_models_is_given_where_a_model_is_the_reason():
+    """Whoever gave the wrong FLAME file or scan is not helped by a list of models."""
+    assert failures.describe(errors.AssetError("give generic_model.pkl")) == "Error: give generic_model.pkl"
+    for kind in (errors.WeightsNotFound, errors.ChecksumMismatch):
+        assert "`mononphm models " in failures.describe(kind("no"))
+
+
 @pytest.fixture
 def breaking_command(monkeypatch):
     """`mononphm doctor` raises what it is told."""
