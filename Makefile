@@ -45,8 +45,9 @@ demo: setup  ## one clip through the real service to meshes and codes (INPUT=cli
 chaos: setup  ## kill everything at random for SECONDS and count what was lost (SETUP=embedded|sqlite-redis|postgres-redis)
 	$(BIN)/python -m tests.chaos.run --setup $(SETUP) --seconds $(SECONDS) --out benchmarks/results
 
-fuzz: setup  ## for SECONDS each: damaged media against the decoder, requests generated from the OpenAPI document against the API
+fuzz: setup  ## for SECONDS each: damaged media to the decoder, hostile uploads and generated requests to a real service
 	$(BIN)/python -m tests.fuzz.decoder --seconds $(SECONDS)
+	$(BIN)/python -m tests.fuzz.uploads --seconds $(SECONDS) --out benchmarks/results
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
 
 openapi: setup  ## write openapi/openapi.json from the routes
