@@ -317,10 +317,6 @@ class MorphHead:
     """Weight 0: the neutral head. Vertices on a texture seam appear once for each side of it."""
     normals: Float[np.ndarray, "corners 3"]
     faces: Int[np.ndarray, "faces 3"]
-    uv: Float[np.ndarray, "corners 2"]
-    """Texture coordinates in [0, 1], v upwards."""
-    texture: UInt8[np.ndarray, "height width 3"]
-    """sRGB albedo, first row at v = 1."""
     names: tuple[str, ...]
     shapes: Float[np.ndarray, "shapes corners 3"]
     """What one whole unit of each adds to `vertices`."""
@@ -330,6 +326,12 @@ class MorphHead:
     """Of the clip's frames, in the order of the sequence."""
     largest_error_mm: float
     """Longest distance of a vertex of a frame from where shapes and weights put it."""
+    uv: Float[np.ndarray, "corners 2"] | None = None
+    """Texture coordinates in [0, 1], v upwards."""
+    texture: UInt8[np.ndarray, "height width 3"] | None = None
+    """sRGB albedo, first row at v = 1."""
+    colours: UInt8[np.ndarray, "corners 3"] | None = None
+    """sRGB albedo of the corners, where there is no texture."""
 
 
 @runtime_checkable

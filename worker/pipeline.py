@@ -2,9 +2,8 @@
 
 import functools
 import logging
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,6 @@ import numpy as np
 import torch
 
 from mononphm_core import api
-from mononphm_core.animation.heads import NamedShapes, clip_heads, rig
-from mononphm_core.animation.topology import fits, load_topology
-from mononphm_core.animation.wrap import Field
 from mononphm_core.config import (
     CameraChoice,
     FrameSelection,
@@ -26,16 +22,14 @@ from mononphm_core.config import (
 )
 from mononphm_core.errors import NoSurface, OutOfDeviceMemory
 from mononphm_core.io import registry
-from mononphm_core.io.artifacts import ROLES, ClipHeads, Reconstruction, write_artifacts
+from mononphm_core.io.artifacts import ROLES, Reconstruction, write_artifacts
 from mononphm_core.io.media import read_clip
-from mononphm_core.io.tables import ARKIT_52, Blendshapes
 from mononphm_core.meshing.place import to_world_mm
 from mononphm_core.model.head import HeadModel
 from mononphm_core.preprocessing.observe import observe
 from mononphm_core.tracking.config import TrackingConfig
 from mononphm_core.tracking.quality import tracking_config
 from mononphm_core.types import (
-    ColourField,
     Frame,
     HeadMesh,
     ObservedClip,
@@ -46,6 +40,7 @@ from mononphm_core.types import (
     ignore_steps,
 )
 from worker import models, solvers
+from worker.heads import absent, blendshapes, head_maker
 from worker.ledger import bundle
 from worker.ledger.options import FovCamera, ReconstructionOptions
 from worker.ledger.order import Order
@@ -53,8 +48,6 @@ from worker.ledger.order import Order
 log = logging.getLogger(__name__)
 FRAMES = {"draft": 8, "standard": 24, "high": 96}
 """Pictures of a clip that are reconstructed where the user names no number."""
-NO_TRIANGLES = "this model has no fixed triangles: neutral.glb, animation.glb and head_arkit.glb are not made"
-NO_CURVES = "this model's expressions have no ARKit names: blendshapes.csv is not made"
 
 
 def prepare() -> dict[str, Any]:
@@ -89,7 +82,7 @@ def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
         tracked = api.track_observed(model, guided, observed, moving, stages, how, config.seed, on_step, timed)
         used = options.resolved(moving).model_copy(update={"solver": solver})
         curves = blendshapes(tracked, card.expression_names)
-        heads = head_maker(model, tracked, card.expression_names, curves)
+        heads = head_maker(model, tracked, card.expression_names, config.meshing)
         reconstruction = Reconstruction(
             sequence=tracked,
             anchors=model.identity.anchors(tracked.identity.z_geo[None])[0].cpu().numpy(),
@@ -104,7 +97,7 @@ def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
             device=order.device,
             seed=config.seed,
             missed_frames=observed.missed_frames,
-            warnings=(*clip.warnings, *observed.warnings, *absent(curves, heads)),
+            warnings=(*clip.warnings, *observed.warnings, *absent(curves)),
             blendshapes=curves,
             heads=heads,
             extra={"solver": solvers.facts(solver, published)},
@@ -113,11 +106,6 @@ def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
         wanted = set(ROLES) & {ROLE_OF.get(name, name) for name in used.outputs}
         manifest = write_artifacts(workspace, reconstruction, pictures, on_step, wanted, options.mesh_format)
     return manifest.document()
-
-
-def absent(curves: Blendshapes | None, heads: object) -> list[str]:
-    """Why some artifacts are not there."""
-    return [*([] if curves else [NO_CURVES]), *([] if heads else [NO_TRIANGLES])]
 
 
 ROLE_OF = {"meshes": "mesh"}
@@ -188,88 +176,6 @@ def _hear(tracked: TrackedSequence, row: int, on_step: OnStep) -> None:
     """A sign of life from inside the mesh of one frame: a large grid takes minutes, and must be cancellable."""
     frames = len(tracked.z_exp)
     on_step(StepReport(Stage.MESHING, row, frames, row, frames))
-
-
-def _distance(model: HeadModel, conditioned: Any, x: torch.Tensor) -> torch.Tensor:
-    return model.sdf(x[None], conditioned)[0]
-
-
-def _gradient(model: HeadModel, conditioned: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    sample = model.query(x[None], conditioned, colour=False, gradient=True)
-    assert sample.gradient is not None
-    return sample.sdf[0].detach(), sample.gradient[0].detach()
-
-
-def _colour(model: HeadModel, conditioned: Any, correction: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
-    colour = model.query(x[None], conditioned).colour
-    assert colour is not None
-    seen = colour[0] if correction is None else colour[0] @ correction[:3] + correction[3]
-    return (seen + 1) / 2
-
-
-def blendshapes(tracked: TrackedSequence, names: tuple[str, ...]) -> Blendshapes | None:
-    """ARKit-52 curves, for models whose expression code has named blendshapes.
-
-    `cheekPuff` and `browInnerUp` are the means of their two sides; `tongueOut` is 0: the prior has no tongue.
-    """
-    if not names:
-        return None
-    weights = tracked.z_exp.clamp(0, 1).cpu().numpy()
-    columns = {arkit_name(name): weights[:, i] for i, name in enumerate(names)}
-    for whole in ("cheekPuff", "browInnerUp"):
-        columns[whole] = (columns[f"{whole}Left"] + columns[f"{whole}Right"]) / 2
-    columns["tongueOut"] = np.zeros(len(weights), np.float32)
-    return Blendshapes(ARKIT_52, np.stack([columns[name] for name in ARKIT_52], 1))
-
-
-def head_maker(
-    model: HeadModel, tracked: TrackedSequence, names: tuple[str, ...], curves: Blendshapes | None
-) -> Callable[[Callable[[int], None]], ClipHeads] | None:
-    """What makes the heads with fixed triangles, for models whose template they fit."""
-    template, topology = model.template, load_topology()
-    if template is None or curves is None or not fits(topology, template, names):
-        return None
-    z_geo, z_app = tracked.identity.z_geo, tracked.identity.z_app
-    named = NamedShapes(ARKIT_52, arkit_mix(names), curves.weights.astype(np.float32))
-
-    def make(on_frame: Callable[[int], None]) -> ClipHeads:
-        done = 0
-
-        def conditioned(z_exp: torch.Tensor) -> Any:
-            on_frame(done)  # a sign of life, and a place to stop at
-            return model.condition(z_geo[None], z_exp[None], z_app[None])
-
-        def field_at(z_exp: torch.Tensor) -> Field:
-            of_frame = conditioned(z_exp)
-            return Field(functools.partial(_distance, model, of_frame), functools.partial(_gradient, model, of_frame))
-
-        def colour_at(z_exp: torch.Tensor) -> ColourField:
-            return functools.partial(_colour, model, conditioned(z_exp), tracked.colour_correction)
-
-        def count(frames: int) -> None:
-            nonlocal done
-            done = frames
-
-        with torch.no_grad():
-            person = rig(topology, template, z_geo, field_at, colour_at)
-            return ClipHeads(*clip_heads(person, tracked.z_exp, field_at, named, count))
-
-    return make
-
-
-def arkit_mix(names: tuple[str, ...]) -> Any:
-    """Which of the model's blendshapes each of ARKit's 52 is the sum of: two where ARKit has one for both sides."""
-    mix = np.zeros((len(ARKIT_52), len(names)))
-    for column, name in enumerate(names):
-        ours = arkit_name(name)
-        whole = ours if ours in ARKIT_52 else re.sub("(Left|Right)$", "", ours)
-        mix[ARKIT_52.index(whole), column] = 1.0
-    return mix
-
-
-def arkit_name(name: str) -> str:
-    """`eyeBlink_L` is ARKit's `eyeBlinkLeft`."""
-    return re.sub("_([LR])$", lambda side: {"L": "Left", "R": "Right"}[side[1]], name)
 
 
 def upright(frames: tuple[Frame, ...], observed: ObservedClip) -> Iterator[Frame]:

@@ -17,6 +17,7 @@ from mononphm_core.preprocessing.published.read import FPS, SequenceOptions, rea
 from mononphm_core.tracking.published.solve import solve_prepared
 from mononphm_core.types import Frame, MediaInfo, OnStep
 from worker import models, pipeline, solvers
+from worker.heads import absent, blendshapes, head_maker
 from worker.ledger.options import FovCamera, ReconstructionOptions
 from worker.ledger.order import Order
 from worker.ledger.places import Places
@@ -56,8 +57,8 @@ def run(
         moving = len(clip.observations) > 1
         used = options.resolved(moving).model_copy(update={"solver": "published", "downsample_factor": reading.factor})
         tracked = solve_prepared(model, clip, tuple(used.stages or ()), published, FPS, on_step, timed)
-        curves = pipeline.blendshapes(tracked, card.expression_names)
-        heads = pipeline.head_maker(model, tracked, card.expression_names, curves)
+        curves = blendshapes(tracked, card.expression_names)
+        heads = head_maker(model, tracked, card.expression_names, config.meshing)
         as_published = options.mesh_extraction == "published"
         wanted_frames = reading.frames(len(folder))
         reconstruction = Reconstruction(
@@ -74,7 +75,7 @@ def run(
             device=order.device,
             seed=config.seed,
             missed_frames=tuple(t for t in wanted_frames if t not in tracked.frame_index),
-            warnings=(*clip.warnings, *pipeline.absent(curves, heads)),
+            warnings=(*clip.warnings, *absent(curves)),
             blendshapes=curves,
             heads=heads,
             extra={"solver": solvers.facts("published", published)},

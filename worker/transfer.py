@@ -15,13 +15,11 @@ from mononphm_core.io.delivered import Delivered
 from mononphm_core.io.mesh_files import read_mesh
 from mononphm_core.io.preview import paint, view_of
 from mononphm_core.types import Frame, HeadMesh, IdentityCode, OnStep, TrackedSequence, ignore_steps
+from worker.heads import absent, blendshapes, head_maker
 from worker.ledger.options import ReconstructionOptions
 from worker.pipeline import (
-    NO_TRIANGLES,
     ROLE_OF,
-    blendshapes,
     facts,
-    head_maker,
     meshes,
     out_of_memory_is_ours,
 )
@@ -59,7 +57,7 @@ def run(
     used = options.resolved(media.is_video)
     config = MeshingConfig(resolution=used.mesh_resolution or MeshingConfig().resolution)
     curves = blendshapes(performance, card.expression_names)
-    heads = head_maker(model, performance, card.expression_names, curves)
+    heads = head_maker(model, performance, card.expression_names, config)
     told = act.manifest
     reconstruction = Reconstruction(
         sequence=performance,
@@ -76,7 +74,7 @@ def run(
         seed=told["seed"],
         missed_frames=tuple(told["frames"]["missed"]),
         interpolated_frames=tuple(told["frames"]["interpolated"]),
-        warnings=() if heads else (NO_TRIANGLES,),
+        warnings=tuple(absent(curves)),
         blendshapes=curves,
         heads=heads,
         w2c=act.w2c(),

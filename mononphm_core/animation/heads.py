@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mononphm_core.animation.morphs import carried, fewest_shapes
+from mononphm_core.animation.morphs import carried, clip_shapes
 from mononphm_core.animation.texture import bake
 from mononphm_core.animation.topology import Topology
 from mononphm_core.animation.wrap import Field, template_guess, wrap_frame, wrap_person
@@ -18,9 +18,6 @@ from mononphm_core.types import MM_PER_UNIT, ColourField, HeadMesh, MorphHead
 
 BOUND_MM = 0.2
 """How far a vertex of animation.glb may lie from its place in any frame."""
-BASIS_FRAMES = 160
-"""Of a longer clip so many frames, evenly spaced, define the shapes; memory does not grow with the clip."""
-
 LEAST_BEND = 5e-3
 """Of a unit normal: a blendshape that turns it less leaves it alone, and its file stays small."""
 
@@ -82,32 +79,20 @@ def clip_heads(
     The named ones are linear, so they say less than the field does; both heads state their largest error.
     `on_frame` hears how many frames are done.
     """
-    frames, still = len(z_exp), person.neutral
-    basis = np.unique(np.linspace(0, frames - 1, min(frames, BASIS_FRAMES)).round().astype(int))
-    rest = np.setdiff1d(np.arange(frames), basis)
     linear = np.tensordot(named.mix, person.topology.expression, 1).astype(np.float32)
     named_error = 0.0
 
-    def measured(done: int, frame: int) -> Float[np.ndarray, "vertices 3"]:
+    def measured(frame: int, done: int) -> Float[np.ndarray, "vertices 3"]:
         nonlocal named_error
-        offset = (_frame(person, z_exp[frame], field_at) - still).astype(np.float32)
+        offset = (_frame(person, z_exp[frame], field_at) - person.neutral).astype(np.float32)
         named_error = max(named_error, _farthest(offset - np.tensordot(named.weights[frame], linear, 1)))
         on_frame(done)
         return offset
 
-    offsets = np.stack([measured(done, int(frame)) for done, frame in enumerate(basis, 1)])
-    shapes, of_basis, error = fewest_shapes(offsets, BOUND_MM / MM_PER_UNIT)
-    weights = np.zeros((frames, len(shapes)), np.float32)
-    weights[basis] = of_basis
-    if len(rest):
-        onto = np.linalg.pinv(shapes.reshape(len(shapes), -1).astype(np.float64))
-        for done, frame in enumerate(rest, len(basis) + 1):
-            offset = measured(done, int(frame))
-            weights[frame] = offset.reshape(-1) @ onto
-            error = max(error, _farthest(offset - np.tensordot(weights[frame], shapes, 1)))
-    names = tuple(f"shape_{k:02d}" for k in range(len(shapes)))
-    bends = carried(np.stack([_bend(person, offset) for offset in offsets]), of_basis)
-    compact = _head(person, names, shapes, bends, weights, error)
+    found = clip_shapes(len(z_exp), measured, BOUND_MM / MM_PER_UNIT)
+    names = tuple(f"shape_{k:02d}" for k in range(len(found.shapes)))
+    bends = carried(np.stack([_bend(person, offset) for offset in found.offsets]), found.basis_weights)
+    compact = _head(person, names, found.shapes, bends, found.weights, found.error)
     bends = np.stack([_bend(person, shape) for shape in linear])
     bends[np.abs(bends).max(-1) < LEAST_BEND] = 0.0
     return compact, _head(person, named.names, linear, bends, named.weights, named_error)

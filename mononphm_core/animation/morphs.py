@@ -3,8 +3,50 @@
 x[frame] ~ neutral + sum over shapes k of weight[frame, k] shape[k],     largest error over all vertices <= bound
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float
+
+BASIS_FRAMES = 160
+"""Of a longer clip so many frames, evenly spaced, define the shapes; memory does not grow with the clip."""
+
+
+@dataclass(frozen=True)
+class ClipShapes:
+    """A clip as few shapes."""
+
+    shapes: Float[np.ndarray, "shapes vertices 3"]
+    weights: Float[np.ndarray, "frames shapes"]
+    error: float
+    """Largest, of any vertex in any frame."""
+    offsets: Float[np.ndarray, "basis vertices 3"]
+    """Of the frames that define the shapes."""
+    basis_weights: Float[np.ndarray, "basis shapes"]
+
+
+def clip_shapes(
+    frames: int, offset_of: Callable[[int, int], Float[np.ndarray, "vertices 3"]], bound: float
+) -> ClipShapes:
+    """The fewest shapes of a clip of any length; `bound` holds in the frames that define them.
+
+    `offset_of(frame, done)` is what that frame adds to the neutral head; it is the `done`-th one asked for.
+    """
+    basis = np.unique(np.linspace(0, frames - 1, min(frames, BASIS_FRAMES)).round().astype(int))
+    rest = np.setdiff1d(np.arange(frames), basis)
+    offsets = np.stack([offset_of(int(frame), done) for done, frame in enumerate(basis, 1)])
+    shapes, of_basis, error = fewest_shapes(offsets, bound)
+    weights = np.zeros((frames, len(shapes)), np.float32)
+    weights[basis] = of_basis
+    if len(rest):
+        onto = np.linalg.pinv(shapes.reshape(len(shapes), -1).astype(np.float64))
+        for done, frame in enumerate(rest, len(basis) + 1):
+            offset = offset_of(int(frame), done)
+            weights[frame] = offset.reshape(-1) @ onto
+            left = offset - np.tensordot(weights[frame], shapes, 1)
+            error = max(error, float(np.linalg.norm(left, axis=-1).max(initial=0.0)))
+    return ClipShapes(shapes, weights, error, offsets, of_basis)
 
 
 def fewest_shapes(

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Float
 
-from mononphm_core.errors import ConfigError
+from mononphm_core.errors import ConfigError, NoSurface
 from mononphm_core.io import tables
 from mononphm_core.io.atomic import write_bytes
 from mononphm_core.io.head_files import animated_glb, neutral_glb
@@ -69,8 +69,8 @@ class ClipHeads:
 
     clip: MorphHead
     """By the fewest shapes that keep the stated error."""
-    arkit: MorphHead
-    """By the 52 blendshapes of ARKit."""
+    arkit: MorphHead | None
+    """By the 52 blendshapes of ARKit; None: the model's expressions have no such names."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ class Reconstruction:
     w2c: Float[np.ndarray, "frames 4 4"] | None = None
     """World to camera in millimetres; None: a fixed camera, whose frame is the world."""
     heads: Callable[[Callable[[int], None]], ClipHeads] | None = None
-    """Makes the heads with fixed triangles when they are wanted and says how many frames are done; None: the model has
-    none."""
+    """Makes the heads with fixed triangles when they are wanted and says how many frames are done; may raise NoSurface.
+    """
     extra: Mapping[str, Any] = field(default_factory=dict)
     """More facts for the manifest, JSON values."""
 
@@ -138,13 +138,13 @@ def write_artifacts(
     entries = _write_tables(directory, reconstruction, outputs)
     loop = _FrameLoop(directory, reconstruction, outputs, mesh_format, on_step)
     entries += loop.run(overlay_source)
-    head_entries, head_facts = _write_heads(directory, reconstruction, outputs, on_step)
+    head_entries, head_facts, head_warnings = _write_heads(directory, reconstruction, outputs, on_step)
     entries += head_entries
     on_step(StepReport(Stage.EXPORTING, loop.total + 1, loop.total + 2, loop.total, loop.total, "writing the manifest"))
     seconds = dict(reconstruction.seconds)
     seconds[Stage.MESHING.value] = loop.meshing_s
     seconds[Stage.EXPORTING.value] = time.monotonic() - began - loop.meshing_s
-    facts = {**_facts(reconstruction, seconds, loop.warnings), **head_facts}
+    facts = {**_facts(reconstruction, seconds, [*loop.warnings, *head_warnings]), **head_facts}
     manifest = ArtifactManifest(tuple(sorted(entries, key=lambda entry: entry.name)), facts)
     write_manifest(directory, manifest)
     on_step(StepReport(Stage.EXPORTING, loop.total + 2, loop.total + 2, loop.total, loop.total, "done"))
@@ -274,33 +274,33 @@ class _FrameLoop:
 
 def _write_heads(
     directory: Path, reconstruction: Reconstruction, outputs: Collection[str], on_step: OnStep
-) -> tuple[list[ArtifactEntry], dict[str, Any]]:
-    """The files with fixed triangles, and what the manifest says of them."""
+) -> tuple[list[ArtifactEntry], dict[str, Any], list[str]]:
+    """The files with fixed triangles, what the manifest says of them, and what is to be warned of."""
     wanted = [role for role in HEAD_FILES if role in outputs]
     if not wanted or reconstruction.heads is None:
-        return [], {}
+        return [], {}, []
     total, cameras = len(reconstruction.sequence.frame_index), reconstruction.cameras()
 
     def on_frame(done: int) -> None:
         on_step(StepReport(Stage.EXPORTING, done, total + 2, done, total, "the head with fixed triangles"))
 
     on_frame(0)
-    heads = reconstruction.heads(on_frame)
-    make = {
-        "neutral": lambda: neutral_glb(heads.clip),
-        "animation": lambda: animated_glb(heads.clip, reconstruction.sequence, cameras),
-        "head_arkit": lambda: animated_glb(heads.arkit, reconstruction.sequence, cameras),
-    }
-    entries = []
+    try:
+        heads = reconstruction.heads(on_frame)
+    except NoSurface:
+        return [], {}, ["the neutral head has no surface: neutral.glb and animation.glb are not made"]
+    made: dict[str, MorphHead | None] = {"neutral": heads.clip, "animation": heads.clip, "head_arkit": heads.arkit}
+    entries, described = [], {}
     for role in wanted:
-        write_bytes(directory / f"{role}.glb", make[role]())
+        head = made[role]
+        if head is None:
+            continue
+        whole = neutral_glb(head) if role == "neutral" else animated_glb(head, reconstruction.sequence, cameras)
+        write_bytes(directory / f"{role}.glb", whole)
         entries.append(entry_of(directory, f"{role}.glb", role))
-    described = {
-        role: {"shapes": len(head.names), "largest_error_mm": round(head.largest_error_mm, 4)}
-        for role, head in (("animation", heads.clip), ("head_arkit", heads.arkit))
-        if role in wanted
-    }
-    return entries, described
+        if role != "neutral":
+            described[role] = {"shapes": len(head.names), "largest_error_mm": round(head.largest_error_mm, 4)}
+    return entries, described, []
 
 
 def _facts(reconstruction: Reconstruction, seconds: Mapping[str, float], warnings: list[str]) -> dict[str, Any]:

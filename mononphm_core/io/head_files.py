@@ -1,4 +1,4 @@
-"""neutral.glb, animation.glb and head_arkit.glb: one triangulation with a texture, shapes, and the clip as animation.
+"""neutral.glb, animation.glb and head_arkit.glb: one triangulation with its colours, shapes, and the clip as animation.
 
 Files are in glTF's own frame: metres, y up. The head's node carries vertices from the posed head (x to the subject's
 left, y up, z out of the face) to the world; the world of cameras.json (x right, y down, z forward) is turned by
@@ -17,6 +17,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from mononphm_core.io.gltf import ARRAY_BUFFER, Builder
+from mononphm_core.io.mesh_files import linear_from_bytes
 from mononphm_core.io.tables import UNIT_NOTE
 from mononphm_core.types import MM_PER_UNIT, Intrinsics, MorphHead, TrackedSequence
 
@@ -131,15 +132,13 @@ def _document(build: Builder, head: MorphHead, targets: dict[str, Any], name: st
     attributes = {
         "POSITION": build.floats(head.vertices * METRES, ARRAY_BUFFER, bounds=True),
         "NORMAL": build.floats(unit_rows(head.normals), ARRAY_BUFFER),
-        "TEXCOORD_0": build.floats(head.uv * [1.0, -1.0] + [0.0, 1.0], ARRAY_BUFFER),
     }
+    attribute, looks = _textured(build, head) if head.texture is not None else _coloured(build, head)
+    attributes |= attribute
     primitive = {"attributes": attributes, "indices": build.indices(head.faces), "material": 0, **targets}
     mesh: dict[str, Any] = {"name": name, "primitives": [primitive]}
     if targets:
         mesh |= {"weights": [0.0] * len(head.names), "extras": {"targetNames": list(head.names)}}
-    picture = io.BytesIO()
-    Image.fromarray(head.texture).save(picture, format="JPEG", quality=TEXTURE_QUALITY, subsampling=0)
-    image = {"bufferView": build.view(picture.getvalue()), "mimeType": "image/jpeg", "name": "albedo"}
     return {
         "asset": {
             "version": "2.0",
@@ -150,13 +149,33 @@ def _document(build: Builder, head: MorphHead, targets: dict[str, Any], name: st
         "scenes": [{"nodes": [0]}],
         "nodes": [{"name": name, "mesh": 0}],
         "meshes": [mesh],
-        "materials": [
-            {"name": "skin", "doubleSided": True, "pbrMetallicRoughness": {**SKIN, "baseColorTexture": {"index": 0}}}
-        ],
+        **looks,
+    }
+
+
+def _textured(build: Builder, head: MorphHead) -> tuple[dict[str, int], dict[str, Any]]:
+    """The attribute of a texture, and the document's parts that paint with it."""
+    assert head.texture is not None and head.uv is not None
+    picture = io.BytesIO()
+    Image.fromarray(head.texture).save(picture, format="JPEG", quality=TEXTURE_QUALITY, subsampling=0)
+    image = {"bufferView": build.view(picture.getvalue()), "mimeType": "image/jpeg", "name": "albedo"}
+    uv = build.floats(head.uv * [1.0, -1.0] + [0.0, 1.0], ARRAY_BUFFER)
+    return {"TEXCOORD_0": uv}, {
+        "materials": [_material({"baseColorTexture": {"index": 0}})],
         "textures": [{"source": 0, "sampler": 0}],
         "images": [image],
         "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}],
     }
+
+
+def _coloured(build: Builder, head: MorphHead) -> tuple[dict[str, int], dict[str, Any]]:
+    """The same of colours at the vertices: linear light, as glTF has it."""
+    assert head.colours is not None
+    return {"COLOR_0": build.floats(linear_from_bytes(head.colours), ARRAY_BUFFER)}, {"materials": [_material({})]}
+
+
+def _material(more: dict[str, Any]) -> dict[str, Any]:
+    return {"name": "skin", "doubleSided": True, "pbrMetallicRoughness": {**SKIN, **more}}
 
 
 def unit_rows(normals: Float[np.ndarray, "corners 3"]) -> Float[np.ndarray, "corners 3"]:

@@ -45,6 +45,7 @@ export class Head {
     gltf.scene.traverse((node) => { if (node.isMesh) this.mesh = node; });
     this.mesh.frustumCulled = false; // shapes move it out of its box
     this.texture = this.mesh.material.map;
+    this.coloured = this.mesh.material.vertexColors; // a model without a texture has its colours there
     this.paper = this.mesh.material.color.clone();
     const [clip] = gltf.animations;
     this.times = clip ? Array.from(clip.tracks[0].times) : [0];
@@ -78,6 +79,7 @@ export class Head {
     this.look = look;
     const { material } = this.mesh;
     material.map = look === "textured" ? this.texture : null;
+    material.vertexColors = look === "textured" && this.coloured;
     material.color.copy(this.paper);
     if (look !== "textured") material.color.setHex(CLAY);
     material.wireframe = look === "wireframe";

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from e2e import Delivered, follow, submit
+from players import played
+from scipy.spatial import cKDTree
 from skimage import data
 
 from mononphm_cli import main
@@ -50,8 +52,9 @@ def test_every_artifact_that_the_model_can_have_is_there_and_whole(delivered):
     assert verify_artifacts(delivered.folder) == []
     names = {artifact["name"] for artifact in delivered.artifacts}
     assert {"identity.npz", "expressions.npz", "expressions.json", "cameras.json", "preview.mp4"} <= names
-    assert "blendshapes.csv" not in names
-    assert any("blendshapes.csv is not made" in warning for warning in delivered.manifest["warnings"])
+    assert {"neutral.glb", "animation.glb"} <= names
+    assert not names & {"blendshapes.csv", "head_arkit.glb"}
+    assert any("blendshapes.csv and head_arkit.glb are not" in warning for warning in delivered.manifest["warnings"])
     with np.load(delivered.folder / "identity.npz") as identity:
         assert identity["z_geo"].shape == (272,)
         assert identity["anchors"].shape == (65, 3)
@@ -62,6 +65,17 @@ def test_every_artifact_that_the_model_can_have_is_there_and_whole(delivered):
         mesh = read_mesh(delivered.folder / "meshes" / f"frame_{frame:05d}.ply")
         assert 100 < np.ptp(mesh.vertices, axis=0).max() < 600  # millimetres: the size of a head
         assert 100 < mesh.vertices[:, 2].mean() < 5000  # in front of the camera
+
+
+def test_one_topology_shows_each_frame_of_it_where_its_mesh_lies(delivered):
+    """The neutral head's own triangles: moved by the file's shapes and node, they lie on the meshes of the frames."""
+    film = (delivered.folder / "animation.glb").read_bytes()
+    assert delivered.manifest["animation"]["largest_error_mm"] <= 0.2
+    for row, frame in enumerate((0, 1)):
+        acted = played(film, row)
+        mesh = read_mesh(delivered.folder / "meshes" / f"frame_{frame:05d}.ply")
+        away = cKDTree(acted * [1000, -1000, -1000]).query(mesh.vertices)[0]
+        assert np.median(away) < 3.0  # millimetres; the grid's cells are 40, this head is wavy
 
 
 def test_the_published_solver_was_chosen_by_itself_and_says_what_it_did(delivered):

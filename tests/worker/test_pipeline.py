@@ -25,6 +25,7 @@ from mononphm_core.meshing.raster import rasterise
 from mononphm_core.preprocessing.observe import observe
 from mononphm_core.types import Intrinsics, Stage, StepReport
 from worker import pipeline
+from worker.heads import arkit_name
 from worker.ledger.options import FovCamera, IntrinsicsCamera, ReconstructionOptions
 from worker.ledger.order import Order
 
@@ -96,11 +97,11 @@ def test_exhausted_memory_is_told_apart_from_a_bug():
 
 def test_the_models_expressions_cover_arkits_52():
     """Every ARKit curve is an entry of z_exp, the mean of two, or the tongue, which the prior has not."""
-    names = {pipeline.arkit_name(name) for name in registry.find_model().expression_names}
+    names = {arkit_name(name) for name in registry.find_model().expression_names}
     assert set(ARKIT_52) - names == {"cheekPuff", "browInnerUp", "tongueOut"}
     assert {"cheekPuffLeft", "cheekPuffRight", "browInnerUpLeft", "browInnerUpRight"} == names - set(ARKIT_52)
-    assert pipeline.arkit_name("eyeBlink_L") == "eyeBlinkLeft"
-    assert pipeline.arkit_name("jawOpen") == "jawOpen"
+    assert arkit_name("eyeBlink_L") == "eyeBlinkLeft"
+    assert arkit_name("jawOpen") == "jawOpen"
 
 
 @pytest.fixture(scope="module")

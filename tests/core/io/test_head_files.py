@@ -10,6 +10,7 @@ from players import khronos_issues, played
 
 from mononphm_core.io.gltf import parts, rows_of
 from mononphm_core.io.head_files import animated_glb, camera_in_gltf, neutral_glb
+from mononphm_core.io.mesh_files import read_mesh, srgb_bytes
 from mononphm_core.meshing.place import to_world_mm
 from mononphm_core.types import HeadMesh, MorphHead, TrackedSequence
 
@@ -93,8 +94,31 @@ def test_a_head_that_never_moves_its_face_has_no_shapes(head, sequence):
     assert [c["target"]["path"] for c in document["animations"][0]["channels"]] == ["rotation", "translation"]
 
 
-def test_the_khronos_validator_finds_nothing(head, sequence, tmp_path):
+def coloured(head):
+    """The same head with colours at its vertices instead of a texture."""
+    colours = np.random.default_rng(1).integers(0, 256, (len(head.vertices), 3), dtype=np.uint8)
+    return replace(head, uv=None, texture=None, colours=colours)
+
+
+def test_colours_at_the_vertices_are_linear_light(head, sequence, tmp_path):
+    """glTF's rule for COLOR_0; no picture is in such a file, and shapes and motion are as with one."""
+    painted = coloured(head)
+    whole = animated_glb(painted, sequence, still_camera())
+    document, _ = parts(whole)
+    assert "images" not in document and "textures" not in document
+    attributes = document["meshes"][0]["primitives"][0]["attributes"]
+    assert set(attributes) == {"POSITION", "NORMAL", "COLOR_0"}
+    found = rows_of(whole, attributes["COLOR_0"])
+    np.testing.assert_array_equal(srgb_bytes(found), painted.colours)
+    assert len(document["animations"][0]["channels"]) == 3
+    (tmp_path / "neutral.glb").write_bytes(neutral_glb(painted))
+    np.testing.assert_array_equal(read_mesh(tmp_path / "neutral.glb").colours, painted.colours)
+
+
+@pytest.mark.parametrize("look", [lambda head: head, coloured], ids=["texture", "colours"])
+def test_the_khronos_validator_finds_nothing(head, sequence, tmp_path, look):
     """The format's own judge: no error, no warning, not even a hint."""
+    head = look(head)
     for name, data in (("neutral", neutral_glb(head)), ("animation", animated_glb(head, sequence, still_camera()))):
         (tmp_path / f"{name}.glb").write_bytes(data)
         issues = khronos_issues(tmp_path / f"{name}.glb")
