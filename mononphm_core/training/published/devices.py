@@ -17,6 +17,8 @@ class Devices:
         self.rank = int(os.environ.get("RANK", "0"))
         local = int(os.environ.get("LOCAL_RANK", "0"))
         self.device = torch.device("cuda", local) if str(device) == "cuda" else device
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # where collectives look for their buffers
         if self.ranks > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
 
