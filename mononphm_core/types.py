@@ -169,6 +169,12 @@ class Observation:
     """Face, ears and neck skin that is surely visible: opacity should be 1 and colour counts."""
     foreground: Bool[Tensor, "height width"]
     """Person: skin, hair, neck, clothes. Outside it opacity should be 0; hair is inside it and outside `skin`."""
+    foreground_opacity: Float[Tensor, "height width"]
+    """The same with a soft edge, 0..1; above a half where `foreground` is true."""
+    hair: Bool[Tensor, "height width"]
+    """Coloured like what lies above the forehead, and hanging together with it; empty for a bald head."""
+    occluder: Bool[Tensor, "height width"]
+    """Something else in front of the face; never `skin`, and landmarks below it have little confidence."""
     inner_mouth: Bool[Tensor, "height width"]
     """Between the lips: teeth, tongue, cavity."""
     landmarks_px: Float[Tensor, "68 2"]
@@ -195,6 +201,22 @@ class FrameQuality:
     """Height of the face in original pixels."""
     in_view: float
     """Share of the dense landmarks inside the picture, 0..1."""
+    exposure: float = 1.0
+    """Share of the face's pixels that are neither black nor burnt out, 0..1."""
+    visible: float = 1.0
+    """Share of the dense landmarks that face the camera, are in view and lie under nothing else, 0..1."""
+
+    @property
+    def weight(self) -> float:
+        """How much this frame says of who it is, 0.1..1: sharp, well exposed and seen before blurred and half hidden.
+
+        The product of sharpness over 0.3, exposure over 0.8, and visible over 0.5, each at most 1.
+        """
+        shares = (self.sharpness / 0.3, self.exposure / 0.8, self.visible / 0.5)
+        product = 1.0
+        for share in shares:
+            product *= min(max(share, 0.0), 1.0)
+        return max(product, 0.1)
 
 
 @dataclass(frozen=True)

@@ -100,12 +100,23 @@ def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
             warnings=(*clip.warnings, *observed.warnings, *absent(curves)),
             blendshapes=curves,
             heads=heads,
-            extra={"solver": solvers.facts(solver, published)},
+            extra={"solver": solvers.facts(solver, published), "observations": seen(observed)},
         )
         pictures = upright(clip.frames, observed)
         wanted = set(ROLES) & {ROLE_OF.get(name, name) for name in used.outputs}
         manifest = write_artifacts(workspace, reconstruction, pictures, on_step, wanted, options.mesh_format)
     return manifest.document()
+
+
+def seen(observed: ObservedClip) -> dict[str, Any]:
+    """What the manifest says of the pictures themselves: how far each can be trusted, before anything was fitted."""
+    frames = [
+        {"frame_index": o.frame_index}
+        | {name: round(float(value), 4) for name, value in vars(o.quality).items()}
+        | {"weight": round(o.quality.weight, 4)}
+        for o in observed.observations
+    ]
+    return {"turned_deg": observed.turned_deg, "frames": frames}
 
 
 ROLE_OF = {"meshes": "mesh"}

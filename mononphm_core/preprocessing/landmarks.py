@@ -25,6 +25,8 @@ _FACING_NONE, _FACING_FULL = 0.05, 0.45
 _RESIDUAL = 0.02
 """Deviation from smooth motion, in face heights, at which confidence is halved."""
 _NEIGHBOUR_S = 0.15
+_FILTER_S, _FILTER_REACH_S = 0.05, 0.13
+"""Standard deviation and reach of the filter in time: a blink lasts 0.15 s and must keep its depth."""
 
 
 def ibug68(points: Float[np.ndarray, "478 2"]) -> Float[np.ndarray, "68 2"]:
@@ -75,6 +77,13 @@ def face_mesh_triangles() -> Int[np.ndarray, "triangles 3"]:
     return np.array(sorted(cycles))
 
 
+def covered(points: Float[np.ndarray, "478 2"], mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "478"]:
+    """Which points lie on a mask (pixels of it)."""
+    column = np.clip(points[:, 0].astype(int), 0, mask.shape[1] - 1)
+    row = np.clip(points[:, 1].astype(int), 0, mask.shape[0] - 1)
+    return np.asarray(mask[row, column])
+
+
 def inside(points: Float[np.ndarray, "478 2"], width: int, height: int) -> Bool[np.ndarray, "478"]:
     """Which points lie within the picture."""
     return (points >= 0).all(axis=1) & (points[:, 0] <= width) & (points[:, 1] <= height)
@@ -92,6 +101,31 @@ def steadiness(track: Sequence[Float[np.ndarray, "478 2"]], times_s: Sequence[fl
         before, after = (aligned(track[j], track[k]) for j in (k - 1, k + 1))
         distance = np.linalg.norm(track[k] - (before + after) / 2, axis=1) / max(np.ptp(track[k][:, 1]), 1e-9)
         result[k] = 1.0 / (1.0 + (distance / _RESIDUAL) ** 2)
+    return result
+
+
+def filtered(
+    track: Sequence[Float[np.ndarray, "478 2"]],
+    times_s: Sequence[float],
+    trust: Sequence[Float[np.ndarray, "478"]],
+) -> list[Float[np.ndarray, "478 2"]]:
+    """Every point without its jitter and without lag: the parabola that fits best around it, at its own time.
+
+    Least squares with weights exp(-dt^2 / 2 s^2) times `trust`, s = 0.05 s, over neighbours up to 0.13 s on both sides
+    (Savitzky and Golay 1964, for any times). Points are as detected where there are fewer than two on either side.
+    """
+    points, times, trusted = np.stack(track), np.asarray(times_s), np.stack(trust)
+    result = list(track)
+    for k, now in enumerate(times):
+        near = np.flatnonzero(np.abs(times - now) <= _FILTER_REACH_S)
+        if (near < k).sum() < 2 or (near > k).sum() < 2:
+            continue
+        dt = (times[near] - now) / _FILTER_S
+        basis = np.stack([np.ones_like(dt), dt, dt**2], axis=1)
+        weight = np.exp(-0.5 * dt**2)[:, None] * np.maximum(trusted[near], 1e-3)
+        normal = np.einsum("fp,fa,fb->pab", weight, basis, basis)
+        right = np.einsum("fp,fa,fpc->pac", weight, basis, points[near])
+        result[k] = np.linalg.solve(normal, right)[:, 0]
     return result
 
 

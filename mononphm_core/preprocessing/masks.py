@@ -1,77 +1,107 @@
-"""Which pixels of a crop are person, surely visible skin, and inside of the mouth.
+"""What every pixel of a crop is: skin, hair, inside of the mouth, something in front of the face, rest of the person.
 
 The bundled person segmenter gives a soft outline at 256 x 256; a guided filter (He et al. 2010) pulls it to the
 picture's own edges. Skin starts from the landmark polygon and grows by the face's own colour, told from the hair's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from mononphm_core.preprocessing.colours import distance, lab_of
+from mononphm_core.preprocessing.face_frame import FaceFrame
+from mononphm_core.preprocessing.hair import hair_of
+from mononphm_core.preprocessing.occluders import occluder_of
+from mononphm_core.preprocessing.outlines import (
+    INNER_LIPS,
+    LEFT_EYE_AND_BROW,
+    LIPS,
+    OVAL,
+    RIGHT_EYE_AND_BROW,
+    polygon,
+)
+
 Mask = Bool[np.ndarray, "h w"]
+Soft = Float[np.ndarray, "h w"]
 Picture = UInt8[np.ndarray, "h w 3"]
 Points = Float[np.ndarray, "478 2"]
 
-OVAL = (
-    *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
-    *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
-)
-INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
-_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
-_RIGHT_EYE_AND_BROW = (70, 63, 105, 66, 107, 133, 153, 145, 163, 33)
-_LEFT_EYE_AND_BROW = (336, 296, 334, 293, 300, 263, 390, 374, 380, 362)
-_BROW_LINE = (70, 105, 107, 336, 334, 300)
-
 _PERSON = 0.5
 _SKIN_SIGMAS = 3.0
+_EDGE_PX = 3
+"""Reach of the soft edge around the foreground's own outline, crop pixels."""
 
 
 @dataclass(frozen=True)
 class Masks:
+    """Of one crop, all within the foreground; skin, hair and occluder exclude each other, the mouth counts before."""
+
     foreground: Mask
+    opacity: Soft
+    """The foreground with its soft edge, 0..1: above a half on it, and 0 away from it."""
     skin: Mask
+    hair: Mask
     inner_mouth: Mask
+    occluder: Mask
 
 
-def masks_of(rgb: Picture, person: Float[np.ndarray, "h w"], points: Points, valid: Mask) -> Masks:
+def masks_of(rgb: Picture, person: Soft, points: Points, valid: Mask) -> Masks:
     """All masks of one crop; `points` in its pixels, `person` from the segmenter, nothing outside `valid`."""
-    face = polygon(points[list(OVAL)], rgb.shape[:2])
-    foreground = _foreground(rgb, person, face, points) & valid
-    skin = _skin(rgb, face, foreground, points) & valid
-    mouth = polygon(points[list(INNER_LIPS)], rgb.shape[:2]) & valid
-    return Masks(foreground | skin, skin, mouth)
+    shape, lab = rgb.shape[:2], lab_of(rgb)
+    face, frame = polygon(points[list(OVAL)], shape), FaceFrame(points, shape)
+    features = np.zeros_like(face)
+    for part in (LIPS, RIGHT_EYE_AND_BROW, LEFT_EYE_AND_BROW):
+        features |= polygon(points[list(part)], shape)
+    sharp = _sharpened(rgb, person)
+    foreground = _foreground(sharp, face)
+    skin = _skin(lab, frame, face, features, foreground) & valid
+    foreground = (foreground & valid) | skin
+    mouth = polygon(points[list(INNER_LIPS)], shape) & valid
+    hair = hair_of(lab, frame, foreground & ~skin & ~mouth)
+    occluder = occluder_of(rgb, lab, frame, face & valid, features, hair)
+    skin &= ~occluder
+    return Masks(foreground, _soft(sharp, foreground, valid), skin, hair & ~occluder, mouth & ~occluder, occluder)
 
 
-def polygon(outline: Float[np.ndarray, "corners 2"], shape: tuple[int, ...]) -> Mask:
-    """Pixels at least half inside a closed outline (pixels, centres at .5), counted on a 4 x 4 grid each."""
-    canvas = np.zeros((4 * shape[0], 4 * shape[1]), dtype=np.uint8)
-    corners = np.round((np.clip(outline, -1e3, 1e4) * 4 - 0.5) * 16).astype(np.int32)
-    cv2.fillPoly(canvas, [corners], (255,), shift=4)
-    share = cv2.resize(canvas, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
-    return np.asarray(share >= 128)
+def with_neighbours(masks: Masks, before: Soft, after: Soft) -> Masks:
+    """The soft edge as the median of three pictures that follow each other, brought into the place of the middle one:
+    what flickers for one picture goes, what moves stays. Nothing becomes foreground that lies on skin or off it all."""
+    opacity = np.median(np.stack([before, masks.opacity, after]), axis=0).astype(np.float32)
+    opacity[masks.skin | masks.inner_mouth | masks.occluder] = 1.0
+    foreground = (opacity > _PERSON) | masks.skin | masks.inner_mouth | masks.occluder
+    return replace(masks, foreground=foreground, opacity=opacity, hair=masks.hair & foreground)
 
 
-def _foreground(rgb: Picture, person: Float[np.ndarray, "h w"], face: Mask, points: Points) -> Mask:
-    """Person pixels connected with this face; the face itself always."""
+def _sharpened(rgb: Picture, person: Soft) -> Soft:
     radius = max(2, round(0.02 * len(rgb)))
     guide = cv2.GaussianBlur(rgb, (3, 3), 0)
-    sharp = cv2.ximgproc.guidedFilter(guide, person.astype(np.float32), radius, 30.0)
-    sure = (np.asarray(sharp) > _PERSON) | face
+    return np.asarray(cv2.ximgproc.guidedFilter(guide, person.astype(np.float32), radius, 30.0), dtype=np.float32)
+
+
+def _foreground(sharp: Soft, face: Mask) -> Mask:
+    """Person pixels connected with this face; the face itself always."""
+    sure = (sharp > _PERSON) | face
     _count, labels = cv2.connectedComponents(sure.astype(np.uint8))
     own = np.unique(labels[face])
     return np.isin(labels, own[own > 0])
 
 
-def _skin(rgb: Picture, face: Mask, foreground: Mask, points: Points) -> Mask:
+def _soft(sharp: Soft, foreground: Mask, valid: Mask) -> Soft:
+    """The segmenter's own ramp along the outline of the foreground, 1 inside and 0 outside."""
+    kernel = np.ones((2 * _EDGE_PX + 1,) * 2, np.uint8)
+    inside = cv2.erode(foreground.astype(np.uint8), kernel) > 0
+    near = cv2.dilate(foreground.astype(np.uint8), kernel) > 0
+    low, high = (0.5, 1.0) if foreground.any() else (0.0, 0.0)
+    edge = np.where(foreground, np.clip(sharp, low, high), np.clip(sharp, 0.0, 0.499))
+    soft = np.where(inside, 1.0, np.where(near & valid, edge, 0.0))
+    return soft.astype(np.float32)
+
+
+def _skin(lab: Float[np.ndarray, "h w 3"], frame: FaceFrame, face: Mask, features: Mask, foreground: Mask) -> Mask:
     """Inside the oval: everything of the inner face, skin-coloured pixels at its sides and on the forehead. Outside:
     skin-coloured foreground at ears, neck and hairline, if it hangs together with the face."""
-    frame = _FaceFrame(points, rgb.shape)
-    lab = cv2.cvtColor(cv2.GaussianBlur(rgb, (3, 3), 0), cv2.COLOR_RGB2LAB).astype(np.float32)
-    features = np.zeros_like(face)
-    for part in (_LIPS, _RIGHT_EYE_AND_BROW, _LEFT_EYE_AND_BROW):
-        features |= polygon(points[list(part)], face.shape)
     inner = face & (frame.up < frame.brows) & (np.abs(frame.right) < 0.32)
     plain = inner & ~features
     if plain.sum() < 50:
@@ -91,11 +121,11 @@ def _skin(rgb: Picture, face: Mask, foreground: Mask, points: Points) -> Mask:
 
 def _like_skin(lab: Float[np.ndarray, "h w 3"], skin: Mask, hair: Mask) -> tuple[Mask, Mask]:
     """Pixels within 3 (roughly: 6) sigma of the skin's colour, and likelier skin than hair (two Gaussians)."""
-    distance, skin_size = _distance(lab, lab[skin])
-    alike, roughly = distance < _SKIN_SIGMAS**2, distance < (2 * _SKIN_SIGMAS) ** 2
-    if hair.sum() > 50 and np.median(distance[hair]) > 6.0:
-        hair_distance, hair_size = _distance(lab, lab[hair])
-        likelier = distance + skin_size < hair_distance + hair_size
+    far, skin_size = distance(lab, lab[skin])
+    alike, roughly = far < _SKIN_SIGMAS**2, far < (2 * _SKIN_SIGMAS) ** 2
+    if hair.sum() > 50 and np.median(far[hair]) > 6.0:
+        hair_distance, hair_size = distance(lab, lab[hair])
+        likelier = far + skin_size < hair_distance + hair_size
         return alike & likelier, roughly & likelier
     return alike, roughly
 
@@ -105,39 +135,3 @@ def _filled(mask: Mask, largest: float) -> Mask:
     _count, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] <= largest
     return mask | small[labels]
-
-
-class _FaceFrame:
-    """Coordinates of every pixel along the face: `up` 0 at the chin, 1 at the top of the forehead; `right` 0 at the
-    middle, -0.5 and 0.5 at the two sides of the face."""
-
-    def __init__(self, points: Points, shape: tuple[int, ...]) -> None:
-        chin, top = points[152], points[10]
-        length = max(float(np.linalg.norm(top - chin)), 1e-6)
-        axis = (top - chin) / length
-        across = np.array([-axis[1], axis[0]])
-        sides = (points[list(OVAL)] - chin) @ across
-        width = max(float(np.ptp(sides)), 1e-6)
-        y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) + 0.5
-        self.brows = float(((points[list(_BROW_LINE)] - chin) @ axis).mean()) / length
-        """`up` of the eyebrows."""
-        self.up = ((x - chin[0]) * axis[0] + (y - chin[1]) * axis[1]) / length
-        self.right = ((x - chin[0]) * across[0] + (y - chin[1]) * across[1] - (sides.max() + sides.min()) / 2) / width
-
-
-def _distance(
-    lab: Float[np.ndarray, "h w 3"], samples: Float[np.ndarray, "n 3"]
-) -> tuple[Float[np.ndarray, "h w"], float]:
-    """Squared Mahalanobis distance to the samples' core, and the log determinant that likelihoods need beside it.
-
-    Lightness is given more room than measured, as shade changes it most.
-    """
-    middle = np.median(samples, axis=0)
-    spread = np.abs(samples - middle)
-    near = (spread <= 3.0 * np.median(spread, axis=0) + np.array([40.0, 4.0, 4.0])).all(axis=1)
-    kept = samples[near] if near.sum() > 20 else samples
-    room = np.diag([1.5, 1.0, 1.0])
-    covariance = room @ np.cov(kept.T) @ room + np.diag([60.0, 4.0, 4.0])
-    delta = lab - kept.mean(axis=0)
-    squared = np.einsum("hwi,ij,hwj->hw", delta, np.linalg.inv(covariance), delta)
-    return np.asarray(squared, dtype=np.float32), float(np.linalg.slogdet(covariance)[1])

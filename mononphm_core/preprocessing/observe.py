@@ -4,12 +4,14 @@ import numpy as np
 from jaxtyping import Float
 
 from mononphm_core.config import CameraChoice, PreprocessingConfig
+from mononphm_core.preprocessing.boxes import Box
 from mononphm_core.preprocessing.camera import camera_of, turned
 from mononphm_core.preprocessing.describe import describe
 from mononphm_core.preprocessing.finder import Finder
-from mononphm_core.preprocessing.person import follow_person
+from mononphm_core.preprocessing.person import SeenFace, follow_person
 from mononphm_core.preprocessing.pictures import Pictures
 from mononphm_core.preprocessing.upright import quarter_turns
+from mononphm_core.preprocessing.zoom import ZoomMeter
 from mononphm_core.types import Clip, ObservedClip, OnStep, Stage, StepReport, ignore_steps
 
 
@@ -33,8 +35,11 @@ def observe(
         pictures.turns = quarter_turns(finder, pictures)
         faces, warnings = follow_person(finder, pictures, config.face, reference_points, report.searched)
         observations = describe(finder, pictures, faces, config, reference_points, report.described)
+        zoomed = _zoomed(pictures, faces)
     if pictures.turns:
         warnings.append(f"The pictures are not upright; they were turned by {90 * pictures.turns} degrees.")
+    if zoomed:
+        warnings.append(zoomed)
     used = {observation.frame_index for observation in observations}
     missed = tuple(frame.frame_index for frame in clip.frames if frame.frame_index not in used)
     if missed:
@@ -47,6 +52,23 @@ def observe(
         missed_frames=missed,
         warnings=tuple(warnings),
         turned_deg=90 * pictures.turns,
+    )
+
+
+_ZOOM = 0.06
+"""Growth of the background from which on a clip is called zoomed: a turn of the camera makes up to 3 %."""
+
+
+def _zoomed(pictures: Pictures, faces: list[SeenFace]) -> str | None:
+    """A warning, if the background changes its scale."""
+    meter = ZoomMeter()
+    for face in faces:
+        meter.look(pictures.load(face.at), Box.around(face.points).numbers())
+    if meter.range < _ZOOM:
+        return None
+    return (
+        f"The background's scale changes by {100 * meter.range:.0f} %: the lens zooms, or the camera moves towards the "
+        "scene. One focal length is assumed for the clip; cut it where it does not change."
     )
 
 

@@ -59,7 +59,7 @@ class JointProblem:
         self.texture: Texture | None = None
         self.times = np.array([o.timestamp_s for o in obs])
         self.target = np.stack([to_original(o.dense_landmarks_px.double().numpy(), o.crop) for o in obs])
-        self.confidence = np.stack([o.dense_confidence.double().numpy() for o in obs])
+        self.confidence = np.stack([o.quality.weight * o.dense_confidence.double().numpy() for o in obs])
         self.face_px = np.array([o.quality.face_px for o in obs])
         k = clip.intrinsics
         self.k = np.array([k.fx, k.fy, k.cx, k.cy])

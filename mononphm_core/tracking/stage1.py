@@ -62,9 +62,9 @@ def track(
 
 
 def best_frames(clip: ObservedClip, count: int) -> Tensor:
-    """Frames that carry the colours: sharp, well in view, and spread over the range of yaw."""
+    """Frames that carry the colours: sharp, well lit, well seen, and spread over the range of yaw."""
     quality = [o.quality for o in clip.observations]
-    score = np.array([q.sharpness * q.in_view for q in quality])
+    score = np.array([q.sharpness * q.weight for q in quality])
     yaw = np.array([q.yaw_deg for q in quality])
     order = np.argsort(yaw)
     groups = np.array_split(order, min(count, len(order)))

@@ -1,5 +1,6 @@
 """Cameras, windows, alignment and visibility: everything that has a closed form."""
 
+import dataclasses
 import math
 
 import cv2
@@ -10,12 +11,21 @@ from mononphm_core.config import CameraChoice
 from mononphm_core.errors import ConfigError
 from mononphm_core.preprocessing.boxes import Box
 from mononphm_core.preprocessing.camera import Undistorter, camera_of, reduced, turned
+from mononphm_core.preprocessing.colours import chromaticity
 from mononphm_core.preprocessing.crops import Window, smoothed, windows
 from mononphm_core.preprocessing.finder import upright_window
 from mononphm_core.preprocessing.head_pose import QuickPose, quick_pose
-from mononphm_core.preprocessing.landmarks import IBUG68, aligned, face_mesh_triangles, facing, normals_of, steadiness
-from mononphm_core.preprocessing.masks import polygon
-from mononphm_core.types import CameraSource, Intrinsics, MediaInfo
+from mononphm_core.preprocessing.landmarks import (
+    IBUG68,
+    aligned,
+    face_mesh_triangles,
+    facing,
+    filtered,
+    normals_of,
+    steadiness,
+)
+from mononphm_core.preprocessing.outlines import polygon
+from mononphm_core.types import CameraSource, FrameQuality, Intrinsics, MediaInfo
 
 
 def info(width: int = 640, height: int = 480, **more: object) -> MediaInfo:
@@ -240,3 +250,43 @@ def test_the_way_back_from_an_upright_window_finds_the_same_dot() -> None:
         np.testing.assert_allclose(back(centre[None])[0], dot, atol=0.1)
     eyes = back(np.array([[0.0, 0.0], [1.0, 0.0]]))
     assert np.cross(eyes[1] - eyes[0], points[263] - points[33]) == pytest.approx(0.0, abs=1e-6)  # eyes are level
+
+
+def test_the_filter_in_time_has_no_lag_and_keeps_a_blink() -> None:
+    """A parabola is kept exactly, at any times; white noise falls by a third; a blink stays deep."""
+    times = np.cumsum(np.random.default_rng(3).uniform(0.02, 0.05, 40))
+    trust = [np.ones(478)] * len(times)
+    motion = np.stack([3 + 40 * times - 9 * times**2, 5 - 20 * times], 1)
+    track = [np.repeat(row[None], 478, axis=0) for row in motion]
+    assert np.stack(filtered(track, times.tolist(), trust)) == pytest.approx(np.stack(track), abs=1e-9)
+    noise = np.random.default_rng(0).normal(size=(40, 478, 2))
+    calm = np.stack(filtered([a + b for a, b in zip(track, noise, strict=True)], times.tolist(), trust))[6:-6]
+    assert (calm - np.stack(track)[6:-6]).std() < 0.75
+    even = (np.arange(40) / 30).tolist()
+    blink = [np.full((478, 2), np.exp(-(((t - even[20]) / 0.06) ** 2))) for t in even]
+    assert filtered(blink, even, trust)[20][0, 0] > 0.8
+
+
+def test_the_filter_leaves_distant_pictures_as_they_were_detected() -> None:
+    """Pictures half a second apart say nothing of each other's jitter."""
+    track = list(np.random.default_rng(0).normal(size=(9, 478, 2)))
+    same = filtered(track, [0.5 * i for i in range(9)], [np.ones(478)] * 9)
+    assert all(np.array_equal(a, b) for a, b in zip(same, track, strict=True))
+
+
+def test_a_frame_carries_identity_as_far_as_it_is_sharp_lit_and_seen() -> None:
+    """Each share alone lowers the weight; nothing raises it above 1 or takes it to 0."""
+    good = FrameQuality(1.0, 0.0, 200.0, 1.0)
+    assert good.weight == 1.0
+    for worse in ({"sharpness": 0.1}, {"exposure": 0.3}, {"visible": 0.2}):
+        assert 0.1 <= dataclasses.replace(good, **worse).weight < 0.5
+    assert dataclasses.replace(good, sharpness=0.0).weight == pytest.approx(0.1)
+
+
+def test_the_colour_of_light_survives_shade() -> None:
+    """The same paint in full light and at a quarter of it: equal chromaticity, very different lightness."""
+    paint = np.full((20, 40, 3), 0.0)
+    paint[:] = (0.8, 0.5, 0.4)
+    paint[:, 20:] *= 0.25 ** (1 / 2.2)
+    found = chromaticity((paint * 255).round().astype(np.uint8))
+    assert found[10, 5] == pytest.approx(found[10, 35], abs=0.05)

@@ -58,6 +58,42 @@ def test_masks_lie_in_each_other_and_on_the_face(still: Observation) -> None:
     assert 0.05 < float(still.skin.float().mean()) < 0.4
 
 
+def test_hair_is_above_the_face_and_nothing_covers_it(still: Observation) -> None:
+    """The astronaut's hair surrounds her face; her suit is person but neither skin nor hair; nothing is in front."""
+    assert not bool((still.hair & still.skin).any())
+    assert not bool((still.hair & ~still.foreground).any())
+    assert not bool(still.occluder.any())
+    x, top = (int(v) for v in still.dense_landmarks_px[10])
+    assert float(still.hair[top - 14 : top - 6, x - 10 : x + 10].float().mean()) > 0.8
+    assert float(still.hair[:top].float().mean()) > float(still.hair[top:].float().mean())
+
+
+def test_the_soft_edge_agrees_with_the_mask_and_is_soft_only_at_its_border(still: Observation) -> None:
+    """A half is the border; most pixels are surely one or the other."""
+    opacity = still.foreground_opacity
+    assert torch.equal(opacity >= 0.5, still.foreground)
+    assert 0.0 <= float(opacity.min()) <= float(opacity.max()) <= 1.0
+    between = (opacity > 0.02) & (opacity < 0.98)
+    assert 0.002 < float(between.float().mean()) < 0.15
+
+
+def test_what_is_held_before_the_face_is_no_skin_and_its_landmarks_count_little(
+    astronaut: np.ndarray, reference: np.ndarray
+) -> None:
+    """A blue card over a cheek: found, taken out of the skin, and the points below it are said to be guesses."""
+    held = astronaut.copy()
+    held[110:150, 150:212] = (40, 90, 210)
+    seen = look([held], reference).observations[0]
+    assert bool(seen.occluder.any())
+    assert not bool((seen.occluder & seen.skin).any())
+    below = seen.occluder.numpy()[tuple(seen.dense_landmarks_px.numpy().astype(int).T[::-1])]
+    assert below.sum() >= 5
+    assert float(seen.dense_confidence[torch.from_numpy(below)].max()) < 0.11
+    assert float(seen.dense_confidence.median()) > 0.5
+    covered = float(seen.occluder.sum()) / seen.crop.scale**2
+    assert 200 < covered < 40 * 62  # no more than the card, in pixels of the photo
+
+
 def test_the_crop_camera_sees_the_same_rays_as_the_original(astronaut: np.ndarray, reference: np.ndarray) -> None:
     """A point's ray may not depend on the crop in which it is written down."""
     seen = look([astronaut], reference)
@@ -220,3 +256,23 @@ def test_progress_counts_to_its_total_and_the_library_stays_silent(
     assert {(s.stage, s.total) for s in steps} == {(Stage.PREPROCESSING, 6)}
     assert steps[-1].frames_done == steps[-1].frames_total == 3
     assert capfd.readouterr() == ("", "")
+
+
+def room(side: int) -> np.ndarray:
+    """A background with corners to follow."""
+    blocks = np.random.default_rng(5).integers(30, 226, (side // 16, side // 16, 3), dtype=np.uint8)
+    return cv2.resize(blocks, (side, side), interpolation=cv2.INTER_NEAREST)
+
+
+@pytest.mark.parametrize(("growth", "says"), [(1.0, False), (1.04, True)])
+def test_a_zoom_is_told_and_a_still_lens_is_not(
+    astronaut: np.ndarray, reference: np.ndarray, growth: float, says: bool
+) -> None:
+    """Each picture grows by 4 % about its middle, or only the head moves in front of a room that stays."""
+    pictures = []
+    for i in range(4):
+        scene = room(640)
+        scene[260:560, 170 + 5 * i : 470 + 5 * i] = astronaut[0:300, 90:390]
+        zoom = cv2.getRotationMatrix2D((320, 320), 0, growth**i)
+        pictures.append(cv2.warpAffine(scene, zoom, (640, 640), flags=cv2.INTER_AREA))
+    assert any("scale changes" in warning for warning in look(pictures, reference).warnings) == says

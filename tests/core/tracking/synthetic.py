@@ -71,7 +71,8 @@ def clip_of(t: Truth, fps: float = 5.0) -> ObservedClip:
             Observation(
                 frame_index=i, timestamp_s=i / fps,
                 rgb=torch.where(head[..., None], torch.tensor([0.7, 0.5, 0.4]), torch.tensor([0.1, 0.3, 0.1])),
-                valid=torch.ones_like(head), skin=head, foreground=head, inner_mouth=torch.zeros_like(head),
+                valid=torch.ones_like(head), skin=head, foreground=head, foreground_opacity=head.float(),
+                hair=torch.zeros_like(head), occluder=torch.zeros_like(head), inner_mouth=torch.zeros_like(head),
                 landmarks_px=sparse[i], dense_landmarks_px=dense[i], dense_confidence=torch.ones(478),
                 intrinsics=k, crop=CROP, quality=FrameQuality(1.0, yaw, face_px, 1.0),
             )
