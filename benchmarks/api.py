@@ -1,10 +1,11 @@
 """The API under load: how fast it answers, how fast it receives, and what it keeps.
 
-    python benchmarks/api.py --out benchmarks/results [--only latency|throughput|memory|soak] [--mib 1024] [--jobs 2000]
+    python benchmarks/api.py --out benchmarks/results [--only latency|throughput|memory|cancel|soak] [--jobs 2000]
 
 latency      status requests while a reconstruction runs and eight uploads stream; the event loop's own lag
 throughput   uploads against a bare ASGI application that writes and fsyncs, in turns
 memory       eight parallel uploads; the API's resident memory
+cancel       a running reconstruction, until the device is free
 soak         many tiny jobs, one after the other; memory and file descriptors of API and worker
 
 Every process is a real one with its default settings. Results: api.json and api.md.
@@ -15,6 +16,7 @@ import json
 import multiprocessing
 import os
 import platform
+import random
 import signal
 import statistics
 import subprocess
@@ -237,6 +239,25 @@ def soak(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     return {"jobs": done, "failed": failed, "rows": rows}
 
 
+def cancel(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Seconds from the wish to `cancelled` (the device is free then), at random moments of real reconstructions."""
+    chance, waits = random.Random(0), []
+    clip = (ROOT / "examples" / "sample.mp4").read_bytes()
+    with service(folder, "") as (api, _), httpx.Client(base_url=api.url, timeout=60) as http:
+        for _ in range(given.cancels):
+            job = http.post("/reconstructions", files={"file": ("a.mp4", clip, "video/mp4")}).json()
+            path = f"/reconstructions/{job['id']}"
+            until(lambda path=path: http.get(path).json()["state"] == "running", 180)
+            time.sleep(chance.uniform(0.0, 12.0))
+            began = time.perf_counter()
+            http.post(f"{path}/cancel").raise_for_status()
+            until(lambda path=path: http.get(path).json()["state"] == "cancelled", 60)
+            waits.append(time.perf_counter() - began)
+    return {
+        "cancels": len(waits), "p50_s": quantile(waits, 0.5), "p99_s": quantile(waits, 0.99), "waits": waits,
+    }  # fmt: skip
+
+
 def _queued(http: httpx.Client) -> int:
     queue = http.get("/limits").json()["queue"]
     return int(queue["queued"] + queue["running"])
@@ -255,7 +276,7 @@ def quantile(values: list[float], share: float) -> float:
     return sorted(values)[min(int(share * len(values)), len(values) - 1)]
 
 
-PARTS = {"latency": latency, "throughput": throughput, "memory": memory, "soak": soak}
+PARTS = {"latency": latency, "throughput": throughput, "memory": memory, "cancel": cancel, "soak": soak}
 
 
 def page(results: dict[str, Any]) -> str:
@@ -284,6 +305,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--mib", type=int, default=1024, help="of each of the eight uploads")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--cancels", type=int, default=40)
     parser.add_argument("--jobs", type=int, default=2000)
     given = parser.parse_args()
     kept = given.out / "api.json"
@@ -296,7 +318,7 @@ def main() -> None:
     for name in given.only or PARTS:
         with tempfile.TemporaryDirectory(prefix="api") as folder:
             results[name] = PARTS[name](Path(folder), given)
-        print(name, json.dumps({k: v for k, v in results[name].items() if k != "rates"}, indent=1))
+        print(name, json.dumps({k: v for k, v in results[name].items() if k not in ("rates", "waits")}, indent=1))
         kept.write_text(json.dumps(results, indent=1) + "\n")
         (given.out / "api.md").write_text(page(results))
 

@@ -155,9 +155,10 @@ class Supervisor:
 
     def _attend(self, lease: Lease, told: tracing.AttemptTrace) -> Ending:
         """Run the job in the child and stay with it until it is free again or gone."""
-        child = self._ready_child()
-        if child is None:
-            return Ending(None, Halt.SHUTDOWN if self.is_stopping else None, "the compute process could not start")
+        child = self._child if self._child is not None and self._child.is_alive() else self._respawn()
+        ending = self._until_ready(child, lease)
+        if ending is not None:
+            return ending
         workspace = str(lease.new_workspace())
         child.send({"kind": "run", "fence": lease.fence, "workspace": workspace, "order": lease.order.to_json()})
         watch = Watch(self.settings, child, lease.fence)
@@ -177,6 +178,9 @@ class Supervisor:
             watch.enforce(self._why_to_halt(lease, watch))
 
     def _why_to_halt(self, lease: Lease, watch: "Watch") -> Halt | None:
+        return self._wish_to_halt(lease, watch) or (Halt.STALLED if watch.is_stalled() else None)
+
+    def _wish_to_halt(self, lease: Lease, watch: "Watch") -> Halt | None:
         if self._lease_lost.is_set():
             return Halt.LOST
         if self._stopping.is_set() and time.monotonic() - self._stop_asked_at >= self.settings.drain_s:
@@ -189,7 +193,7 @@ class Supervisor:
                 return Halt.LOST
             except SQLAlchemyError:
                 log.warning("the database does not answer", exc_info=True)
-        return Halt.STALLED if watch.is_stalled() else None
+        return None
 
     def _settle(self, lease: Lease, ending: Ending) -> None:
         """Write down what the ending means. Raises LeaseLost."""
@@ -245,22 +249,28 @@ class Supervisor:
         log.info("child %d started", self._child.pid)
         return self._child
 
-    def _ready_child(self) -> Child | None:
-        """A child that has its model loaded; None if it cannot start."""
-        child = self._child if self._child is not None and self._child.is_alive() else self._respawn()
+    def _until_ready(self, child: Child, lease: Lease) -> Ending | None:
+        """Wait until the child has its model loaded; how the attempt ended, if that will not be or is no longer wanted.
+
+        A child that was stopped is a while in coming back; a job that is cancelled meanwhile must not wait for it.
+        """
         deadline = time.monotonic() + self.settings.child_start_s
-        while not child.is_ready and not self._stopping.is_set():
+        watch = Watch(self.settings, child, lease.fence)
+        while not child.is_ready:
+            halt = Halt.SHUTDOWN if self._stopping.is_set() else self._wish_to_halt(lease, watch)
+            if halt is not None:
+                return Ending(None, halt, "the compute process was still starting")
             try:
                 child.receive(TICK_S)
             except ChildGone as gone:
                 log.error("the child did not start: %s", gone)
                 self._discard_child()
-                return None
+                return Ending(None, None, "the compute process could not start")
             if time.monotonic() > deadline:
                 log.error("the child was not ready in time")
                 self._discard_child()
-                return None
-        return child if child.is_ready else None
+                return Ending(None, None, "the compute process could not start")
+        return None
 
     def _respawn(self) -> Child:
         self._discard_child()

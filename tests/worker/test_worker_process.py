@@ -154,6 +154,17 @@ def test_cancel_ends_a_child_that_does_not_listen_before_it_says_cancelled(crew)
     crew.wait(crew.submit(steps=2), State.SUCCEEDED)
 
 
+def test_cancel_does_not_wait_for_a_child_that_is_still_loading_its_model(crew, monkeypatch):
+    """After a forced cancel the next child is a while in coming; a job claimed meanwhile can be cancelled at once."""
+    monkeypatch.setenv("TINY_LOADS_S", "30")
+    crew.hire()
+    job = crew.submit(steps=2)
+    crew.wait(job, State.RUNNING)
+    crew.ledger.request_cancel(job.id)
+    crew.wait(job, State.CANCELLED, within_s=8.0)
+    assert crew.attempts(job, "begins") == []
+
+
 def test_a_hanging_child_is_found_out_although_the_pulse_goes_on(crew):
     """The lease is prolonged by a thread that a hung kernel does not stop; the watchdog looks at progress instead."""
     crew.hire(no_progress_s=0.8)

@@ -14,7 +14,8 @@ LEAKED: list[bytes] = []
 
 
 def prepare():
-    """What a pipeline says of its default model."""
+    """What a pipeline says of its default model; it may take a while to load."""
+    time.sleep(float(os.environ.get("TINY_LOADS_S", "0")))
     return {"name": "tiny", "version": "1", "sha256": "0" * 64, "licence": "MIT"}
 
 
