@@ -2,7 +2,9 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +12,22 @@ import torch
 
 from mononphm_core import api
 from mononphm_core.animation.carry import Expression, carried_head
+from mononphm_core.animation.choice import photos_of
 from mononphm_core.animation.heads import BOUND_MM, NamedShapes, clip_heads, rig
+from mononphm_core.animation.portrait import portray
 from mononphm_core.animation.topology import Topology, fits, load_topology
 from mononphm_core.animation.wrap import Field
 from mononphm_core.config import MeshingConfig
 from mononphm_core.io.artifacts import ClipHeads
+from mononphm_core.io.head_files import texture_of
 from mononphm_core.io.tables import ARKIT_52, Blendshapes
 from mononphm_core.model.head import HeadModel
-from mononphm_core.types import ColourField, TrackedSequence
+from mononphm_core.types import ColourField, Frame, MorphHead, ObservedClip, TrackedSequence
 
+Colours = tuple[Any, dict[str, Any]]
+"""A texture, and where it comes from."""
+Dress = Callable[[MorphHead], Colours | None]
+"""A person's own colours for a head on our triangles; None: there are none, and the prior's stay."""
 OnFrame = Callable[[int], None]
 """Hears how many frames are done; also called while none is, as a sign of life, and may raise to stop."""
 FINEST = 96
@@ -32,24 +41,57 @@ def absent(curves: Blendshapes | None) -> list[str]:
 
 
 def head_maker(
-    model: HeadModel, tracked: TrackedSequence, names: tuple[str, ...], config: MeshingConfig
+    model: HeadModel,
+    tracked: TrackedSequence,
+    names: tuple[str, ...],
+    config: MeshingConfig,
+    dress: Dress = lambda head: None,
 ) -> Callable[[OnFrame], ClipHeads]:
     """What makes the heads: on our triangles where the model's template fits them, else on the neutral head's own."""
     curves, topology = blendshapes(tracked, names), load_topology()
     if curves is not None and fits(topology, model.template, names):
         named = NamedShapes(ARKIT_52, arkit_mix(names), curves.weights.astype(np.float32))
-        return functools.partial(_wrapped, model, tracked, topology, named)
+        return functools.partial(_wrapped, model, tracked, topology, named, dress)
     return functools.partial(_carried, model, tracked, min(config.resolution, FINEST))
 
 
 def _wrapped(
-    model: HeadModel, tracked: TrackedSequence, topology: Topology, named: NamedShapes, on_frame: OnFrame
+    model: HeadModel, tracked: TrackedSequence, topology: Topology, named: NamedShapes, dress: Dress, on_frame: OnFrame
 ) -> ClipHeads:
     assert model.template is not None
     fields = _Fields(model, tracked, on_frame)
     with torch.no_grad():
         person = rig(topology, model.template, tracked.identity.z_geo, fields.at, fields.colour_at)
-        return ClipHeads(*clip_heads(person, tracked.z_exp, fields.at, named, fields.count))
+        compact, arkit = clip_heads(person, tracked.z_exp, fields.at, named, fields.count)
+    fields.alive()
+    own = dress(compact)
+    if own is None:
+        return ClipHeads(compact, arkit)
+    texture, told = own
+    return ClipHeads(replace(compact, texture=texture), replace(arkit, texture=texture), told)
+
+
+def from_frames(
+    tracked: TrackedSequence, observed: ObservedClip, pictures: Sequence[Frame], head: MorphHead
+) -> Colours | None:
+    """The colours that the clip's own frames show; `pictures` as decoded."""
+    photos = photos_of(head, tracked, observed, pictures)
+    if not photos or head.texture is None:
+        return None
+    portrait = portray(load_topology(), head.texture, photos)
+    told = {
+        "from_frames": [photo.frame_index for photo in photos],
+        "psnr_db": round(portrait.psnr_db, 2),
+        "seen_share": round(portrait.seen_share, 3),
+    }
+    return portrait.texture, told
+
+
+def from_run(folder: Path, head: MorphHead) -> Colours | None:
+    """The colours of an earlier run of the same person."""
+    path = folder / "neutral.glb"
+    found = texture_of(path.read_bytes()) if path.is_file() else None
+    return None if found is None or head.texture is None else (found, {"from": "the identity's run"})
 
 
 def _carried(model: HeadModel, tracked: TrackedSequence, resolution: int, on_frame: OnFrame) -> ClipHeads:

@@ -40,7 +40,7 @@ from mononphm_core.types import (
     ignore_steps,
 )
 from worker import models, solvers
-from worker.heads import absent, blendshapes, head_maker
+from worker.heads import absent, blendshapes, from_frames, head_maker
 from worker.ledger import bundle
 from worker.ledger.options import FovCamera, ReconstructionOptions
 from worker.ledger.order import Order
@@ -82,7 +82,8 @@ def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
         tracked = api.track_observed(model, guided, observed, moving, stages, how, config.seed, on_step, timed)
         used = options.resolved(moving).model_copy(update={"solver": solver})
         curves = blendshapes(tracked, card.expression_names)
-        heads = head_maker(model, tracked, card.expression_names, config.meshing)
+        colours = functools.partial(from_frames, tracked, observed, clip.frames)
+        heads = head_maker(model, tracked, card.expression_names, config.meshing, colours)
         reconstruction = Reconstruction(
             sequence=tracked,
             anchors=model.identity.anchors(tracked.identity.z_geo[None])[0].cpu().numpy(),

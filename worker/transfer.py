@@ -1,5 +1,6 @@
 """One person's head doing what another one did: identity of one finished run, expressions and motion of a second."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from mononphm_core.io.delivered import Delivered
 from mononphm_core.io.mesh_files import read_mesh
 from mononphm_core.io.preview import paint, view_of
 from mononphm_core.types import Frame, HeadMesh, IdentityCode, OnStep, TrackedSequence, ignore_steps
-from worker.heads import absent, blendshapes, head_maker
+from worker.heads import absent, blendshapes, from_run, head_maker
 from worker.ledger.options import ReconstructionOptions
 from worker.pipeline import (
     ROLE_OF,
@@ -57,7 +58,7 @@ def run(
     used = options.resolved(media.is_video)
     config = MeshingConfig(resolution=used.mesh_resolution or MeshingConfig().resolution)
     curves = blendshapes(performance, card.expression_names)
-    heads = head_maker(model, performance, card.expression_names, config)
+    heads = head_maker(model, performance, card.expression_names, config, functools.partial(from_run, identity))
     told = act.manifest
     reconstruction = Reconstruction(
         sequence=performance,

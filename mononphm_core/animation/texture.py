@@ -33,7 +33,7 @@ def bake(
     Texels that no triangle covers take the colour of the nearest that one does: nothing bleeds in at the seams. So do
     the parts of the eyeballs that lids cover: the field has the lid's colour there.
     """
-    raster = _texels(topology, ASKED_WIDTH, ASKED_HEIGHT)
+    raster = texels(topology, ASKED_WIDTH, ASKED_HEIGHT)
     seen = raster.covered
     where = raster.interpolate(vertices[topology.corner_vertex], topology.corner_faces)[seen].astype(np.float32)
     points = torch.from_numpy(where)
@@ -50,16 +50,16 @@ def bake(
     picture[seen], have[seen] = full, known
     eyes = np.zeros(seen.shape, bool)
     eyes[seen] = ball
-    picture = _outwards(picture, have & eyes, within=eyes)
-    large = cv2.resize(_outwards(picture, seen), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    picture = outwards(picture, have & eyes, within=eyes)
+    large = cv2.resize(outwards(picture, seen), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     return to_bytes(large)
 
 
-def _outwards(
-    values: Float[np.ndarray, "height width 3"],
+def outwards(
+    values: Float[np.ndarray, "height width channels"],
     have: Bool[np.ndarray, "height width"],
     within: Bool[np.ndarray, "height width"] | None = None,
-) -> Float[np.ndarray, "height width 3"]:
+) -> Float[np.ndarray, "height width channels"]:
     """Where there is no value, that of the nearest texel that has one; only `within`, if that is given."""
     if not have.any():
         return values
@@ -69,7 +69,7 @@ def _outwards(
 
 
 @functools.lru_cache(maxsize=2)
-def _texels(topology: Topology, width: int, height: int) -> Raster:
+def texels(topology: Topology, width: int, height: int) -> Raster:
     """Which triangle covers which texel: the texture plane as a picture seen from 1 away."""
     u, v = topology.corner_uv.T.astype(np.float64)
     plane = np.stack([u * width, (1.0 - v) * height, np.ones_like(u)], 1)

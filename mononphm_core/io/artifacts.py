@@ -71,6 +71,8 @@ class ClipHeads:
     """By the fewest shapes that keep the stated error."""
     arkit: MorphHead | None
     """By the 52 blendshapes of ARKit; None: the model's expressions have no such names."""
+    texture: Mapping[str, Any] = field(default_factory=dict)
+    """Where the texture comes from and how good it is, for the manifest."""
 
 
 @dataclass(frozen=True)
@@ -290,7 +292,8 @@ def _write_heads(
     except NoSurface:
         return [], {}, ["the neutral head has no surface: neutral.glb and animation.glb are not made"]
     made: dict[str, MorphHead | None] = {"neutral": heads.clip, "animation": heads.clip, "head_arkit": heads.arkit}
-    entries, described = [], {}
+    entries: list[ArtifactEntry] = []
+    described: dict[str, Any] = {}
     for role in wanted:
         head = made[role]
         if head is None:
@@ -300,7 +303,7 @@ def _write_heads(
         entries.append(entry_of(directory, f"{role}.glb", role))
         if role != "neutral":
             described[role] = {"shapes": len(head.names), "largest_error_mm": round(head.largest_error_mm, 4)}
-    return entries, described, []
+    return entries, {**described, **({"texture": dict(heads.texture)} if heads.texture else {})}, []
 
 
 def _facts(reconstruction: Reconstruction, seconds: Mapping[str, float], warnings: list[str]) -> dict[str, Any]:

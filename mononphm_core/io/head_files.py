@@ -12,11 +12,11 @@ import io
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from mononphm_core.io.gltf import ARRAY_BUFFER, Builder
+from mononphm_core.io.gltf import ARRAY_BUFFER, Builder, parts
 from mononphm_core.io.mesh_files import linear_from_bytes
 from mononphm_core.io.tables import UNIT_NOTE
 from mononphm_core.types import MM_PER_UNIT, Intrinsics, MorphHead, TrackedSequence
@@ -36,6 +36,17 @@ def neutral_glb(head: MorphHead) -> bytes:
     build = Builder()
     document = _document(build, head, {}, "neutral")
     return build.glb(document)
+
+
+def texture_of(data: bytes) -> UInt8[np.ndarray, "height width 3"] | None:
+    """The texture of one of our files; None where it has none. Raises ValueError for other bytes."""
+    document, binary = parts(data)
+    if not document.get("images"):
+        return None
+    view = document["bufferViews"][document["images"][0]["bufferView"]]
+    start = view.get("byteOffset", 0)
+    with Image.open(io.BytesIO(binary[start : start + view["byteLength"]]), formats=("JPEG",)) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def animated_glb(head: MorphHead, sequence: TrackedSequence, w2c: Float[np.ndarray, "frames 4 4"]) -> bytes:

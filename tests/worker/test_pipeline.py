@@ -184,6 +184,8 @@ def test_the_animated_head_lies_on_the_field_s_own_surface(delivery, order):
         sdf = model.sdf(torch.from_numpy(x_posed[face][::3].astype(np.float32))[None], conditioned)[0]
     assert 250 * sdf.abs().mean() < 0.1  # millimetres
     assert delivery.manifest["animation"]["largest_error_mm"] <= 0.2
+    texture = delivery.manifest["texture"]
+    assert texture["from_frames"] and texture["psnr_db"] > 25
 
 
 @pytest.mark.slow

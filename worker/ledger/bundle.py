@@ -10,7 +10,8 @@ IDENTITY, EXPRESSIONS = "identity", "expressions"
 
 IDENTITY_FILES = ("manifest.json", "identity.npz")
 EXPRESSION_FILES = ("manifest.json", "expressions.npz", "cameras.json")
-"""What must be there; meshes come along where there are some, for the preview."""
+"""What must be there; meshes come along where there are some, for the preview, and the person's colours."""
+COLOURS = "neutral.glb"
 
 
 def wanted_of(artifacts: Sequence[Artifact], part: str) -> list[Artifact]:
@@ -18,4 +19,5 @@ def wanted_of(artifacts: Sequence[Artifact], part: str) -> list[Artifact]:
     by_name = {item.name: item for item in artifacts}
     needed = IDENTITY_FILES if part == IDENTITY else EXPRESSION_FILES
     meshes = [item for item in artifacts if part == EXPRESSIONS and item.role == "mesh"]
-    return [*(by_name[name] for name in needed), *meshes]
+    colours = [item for item in artifacts if part == IDENTITY and item.name == COLOURS]
+    return [*(by_name[name] for name in needed), *colours, *meshes]

@@ -9,7 +9,7 @@ from balls import ball_head, two_frames
 from players import khronos_issues, played
 
 from mononphm_core.io.gltf import parts, rows_of
-from mononphm_core.io.head_files import animated_glb, camera_in_gltf, neutral_glb
+from mononphm_core.io.head_files import animated_glb, camera_in_gltf, neutral_glb, texture_of
 from mononphm_core.io.mesh_files import read_mesh, srgb_bytes
 from mononphm_core.meshing.place import to_world_mm
 from mononphm_core.types import HeadMesh, MorphHead, TrackedSequence
@@ -123,3 +123,15 @@ def test_the_khronos_validator_finds_nothing(head, sequence, tmp_path, look):
         (tmp_path / f"{name}.glb").write_bytes(data)
         issues = khronos_issues(tmp_path / f"{name}.glb")
         assert issues["messages"] == []
+
+
+def test_the_texture_can_be_taken_out_again(head):
+    """For the head of one run that does what another one did; JPEG at this quality keeps a plain colour."""
+    found = texture_of(neutral_glb(head))
+    assert np.abs(found.astype(int) - head.texture).max() <= 2
+    assert (
+        texture_of(
+            neutral_glb(replace(head, texture=None, uv=None, colours=np.full((len(head.vertices), 3), 9, np.uint8)))
+        )
+        is None
+    )
