@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,8 +35,12 @@ def list_models(as_json: bool) -> None:
         return
     if not cards:
         click.echo("no model is installed", err=True)
-    for card in cards:
-        click.echo(f"{card.name}  {card.version}  {card.sha256[:12]}  {card.licence}")
+    rows = [
+        (card.name, card.version, card.model_type or "own", card.sha256[:12], short(card.licence)) for card in cards
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
 
 
 @command.command("show")
@@ -154,7 +159,13 @@ def say(card: "ModelCard", as_json: bool) -> None:
         click.echo(json.dumps(known, indent=2))
         return
     for field, value in known.items():
-        click.echo(f"{field:<10} {value}")
+        shown = (", ".join(value) if isinstance(value, tuple) else value) or "-"
+        click.echo(f"{field:<16} {shown}")
+
+
+def short(licence: str) -> str:
+    """A licence's first words: the whole is in `models show`."""
+    return re.split(r"[:;(]", licence)[0].strip()
 
 
 def facts(card: "ModelCard") -> dict[str, Any]:

@@ -19,6 +19,8 @@ from mononphm_core.io.decoder_protocol import Refusal
 from mononphm_core.io.limited_child import ByteFile, Found, serve
 
 SECTIONS = ("id_decoder", "ex_decoder")
+PIECE = 1 << 20
+"""Bytes read at once."""
 OTHER_ENTRIES = 32
 """Names of further top-level entries that are told, at most."""
 
@@ -54,7 +56,7 @@ def _warm_up() -> None:
         torch.load(buffer, map_location="cpu", weights_only=True)
     torch.zeros(2).isfinite().all(), torch.zeros(2).numpy().tobytes()
     yaml.safe_load("a: [1, 2.0, x]")
-    zipfile.ZipFile(io.BytesIO(buffer.getvalue())).infolist()
+    _check_archive(io.BytesIO(buffer.getvalue()))
 
 
 def plain_configuration(text: str) -> Any:
@@ -152,6 +154,23 @@ def _check_archive(file: ByteFile) -> None:
         raise Refusal("AssetError", "its members claim more bytes than the file has")
     if any("/code/" in member.filename or member.filename.endswith("constants.pkl") for member in members):
         raise Refusal("AssetError", "it is a TorchScript program, not a checkpoint of weights")
+    _check_sums(file, members)
+
+
+def _check_sums(file: ByteFile, members: list[zipfile.ZipInfo]) -> None:
+    """torch writes a CRC-32 of every member and never reads it. 0 stands for none (`set_crc32_options(False)`)."""
+    archive = zipfile.ZipFile(file)
+    for member in members:
+        if member.CRC == 0:
+            continue
+        try:
+            with archive.open(member) as content:
+                while content.read(PIECE):
+                    pass
+        except zipfile.BadZipFile as damaged:
+            raise Refusal(
+                "AssetError", f"its member {member.filename!r:.80} is damaged: it does not fit its own checksum"
+            ) from damaged
 
 
 if __name__ == "__main__":

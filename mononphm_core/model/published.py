@@ -208,7 +208,7 @@ def head_model(config: ModelConfig, states: States, mean_anchors: Float[Tensor, 
     `mean_anchors` is the asset `anchors_65.npy`; the state dicts do not contain it. Names may carry the `module.` of
     distributed training.
     """
-    states = {section: _unprefixed(states.get(section, {})) for section in SECTIONS}
+    states = {section: _unprefixed(section, states.get(section, {})) for section in SECTIONS}
     with torch.device("meta"):
         model = HeadModel(config, torch.empty(config.identity.anchors, 3))
     ours = model.state_dict()
@@ -237,8 +237,13 @@ def published_states(model: HeadModel) -> dict[str, dict[str, Tensor]]:
     return states
 
 
-def _unprefixed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix("module."): value for name, value in state.items()}
+def _unprefixed(section: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    plain: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if (short := name.removeprefix("module.")) in plain:
+            raise AssetError(f"{section}.{short} is there twice, with and without `module.`: give one of them")
+        plain[short] = value
+    return plain
 
 
 def _check(config: ModelConfig, ours: Mapping[str, Tensor], states: States) -> None:

@@ -36,6 +36,9 @@ def test_a_checkpoint_is_added_by_name_and_then_known_everywhere(experiments, ca
     shown = {info.name: info for info in service_registry.installed_models()}
     assert shown["pretrained_tiny"].latent_sizes["z_exp"] == config.deformation.d_expression
     assert shown["pretrained_tiny"].sha256 == added["sha256"]
+    assert main.run(["models", "list"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert len({row.index(word) for row, word in zip(listed, ("own", "nphm"), strict=True)}) == 1  # a table
     assert main.run(["models", "verify", "pretrained_tiny"]) == 0
     assert main.run(["models", "remove", "pretrained_tiny"]) == 0
     assert "pretrained_tiny" not in {card.name for card in models.installed()}

@@ -91,6 +91,14 @@ def test_the_prefix_of_distributed_training_is_no_part_of_a_name():
         assert torch.equal(value, plain[name])
 
 
+def test_a_tensor_with_and_without_the_prefix_is_ambiguous():
+    """Which of the two was meant is nobody's guess."""
+    states = random_states(small(), seed=4)
+    states["id_decoder"][f"module.{NAME}"] = states["id_decoder"][NAME] + 1
+    with pytest.raises(AssetError, match=rf"id_decoder\.{NAME.replace('.', '[.]')} is there twice"):
+        head_model(small(), states, anchors_for(small()))
+
+
 NAME = "deepSDFensemble.layers.3.layers.2.weight"
 
 
