@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from mononphm_core.training.appearance import Painter
+from mononphm_core.training.closing import Closing, under_skin
 from mononphm_core.training.codes import CodeBasis
 from mononphm_core.training.pool import PoolHead
 from mononphm_core.training.sources import OpenHeads, sample_expression
@@ -22,6 +23,10 @@ from mononphm_core.training.supervision import (
 
 SHELL_MM = 0.7
 """Standard deviation of the displacements around a surface known without search."""
+LID_MM = 24.0
+"""Skin this near to the middle of an eyeball may cover it."""
+CREASES = 0.25
+"""Share of the correspondences that goes to lips, lids, nostrils and the mouth's inside, where the field bends most."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class BatchMaker:
         centre = x[self.triangles].mean(1)
         self.creases = np.flatnonzero(np.linalg.norm(centre[:, None] - marks[None], axis=-1).min(1) < 16 * HU_PER_MM)
         """Triangles of lips, lids and what lies behind them."""
+        vertices, corners = np.unique(self.triangles[self.creases], return_inverse=True)
+        self.crease_vertices, self.crease_corners = vertices, corners.reshape(-1, 3)
         self.skin_density = skin_density(heads, self.density)
         narrow = x[heads.ibug68[np.r_[31:36, 36:68]]]
         part = heads.skeleton.part[self.triangles[:, 0]]
@@ -79,7 +86,14 @@ class BatchMaker:
         vertices = painter.vertices()
         painted = np.stack([painter.paint(c, vertices) for c in self.complexions]) * 2 - 1
         self.z_app = appearance.encode(painted)
-        self.names = heads.expression_names
+        reach = [np.linalg.norm(centre - x[np.unique(ball)].mean(0), axis=-1) for ball in heads.skeleton.sclera]
+        self.lids = tuple(np.flatnonzero((part == 0) & (far < LID_MM * HU_PER_MM)) for far in reach)
+        """Triangles of the skin over each eyeball, whether the eye is open or shut."""
+        self.closing = Closing(heads)
+        at_creases = np.where(self.narrow, self.density, 0)
+        even = 1 - CREASES if at_creases.any() else 1.0
+        self.taught = even * self.density + (1 - even) * at_creases / max(at_creases.sum(), 1e-12)
+        """Density of correspondences."""
 
     def code(self, head: PoolHead) -> Float[np.ndarray, "d_geo"]:
         """`z_geo` of a head of the pool, worked out once."""
@@ -93,7 +107,8 @@ class BatchMaker:
         """A random batch; `crowd` are the people that `sizes.crowd` asks for."""
         chosen = [pool[i] for i in rng.integers(len(pool), size=sizes.heads)]
         canonical = np.stack([h.canonical for h in chosen])
-        z_exp = np.stack([sample_expression(rng, self.names) for _ in chosen])
+        names = self.heads.expression_names
+        z_exp = np.stack([self.closing.varied(rng, h.canonical, sample_expression(rng, names)) for h in chosen])
         person = rng.integers(len(self.complexions), size=sizes.heads)
         x, sdf, posed, target, coloured, colour = [], [], [], [], [], []
         for i, head in enumerate(chosen):
@@ -135,26 +150,45 @@ class BatchMaker:
         """(posed, canonical) points: one template place on both shapes, displaced alike along the two normals."""
         if count == 0:
             return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32)
-        triangle, bary = sample_surface(rng, self.density, int(count * 1.3))
-        part = self.heads.skeleton.part[self.triangles[triangle, 0]]
-        hidden = ~head.seen[triangle]
-        for side, name in ((7, "eyeBlink_L"), (8, "eyeBlink_R")):
-            if z_exp[self.names.index(name)] > 0.35:
-                hidden |= part == side
-        rows = np.nonzero(~hidden)[0][:count]
-        rows = np.resize(rows, count)
-        corners, bary = self.triangles[triangle[rows]], bary[rows]
+        triangle, bary = sample_surface(rng, self.taught, int(count * 1.3))
         weights = z_exp - self.heads.z_canonical
-        active = np.nonzero(weights)[0]
-        a = head.canonical[corners]
-        b = a + np.tensordot(weights[active], self.heads.expression[active][:, corners], 1)
+        corners = self.triangles[triangle]
+        b = self.moved(head, weights, corners)
+        on_b = np.einsum("pk,pkc->pc", bary, b)
+        rows = np.nonzero(head.seen[triangle] & ~self.covered(head, weights, triangle, on_b))[0][:count]
+        rows = np.resize(rows, count)
+        a, b, bary, on_b = head.canonical[corners[rows]], b[rows], bary[rows], on_b[rows]
         sigma = np.where(rng.random(count) < 0.5, 1.0, 4.0)[:, None] * HU_PER_MM
         delta = (sigma * rng.standard_normal((count, 1))).astype(np.float32)
         normal_b = _face_normals(b)
-        on_b = np.einsum("pk,pkc->pc", bary, b)
         buried = self.buried(head, weights, on_b, on_b + delta * normal_b, delta)
         delta[buried] *= 0.05
         return on_b + delta * normal_b, np.einsum("pk,pkc->pc", bary, a) + delta * _face_normals(a)
+
+    def covered(
+        self,
+        head: PoolHead,
+        weights: Float[np.ndarray, "d_exp"],
+        triangle: Int[np.ndarray, "points"],
+        posed: Float[np.ndarray, "points 3"],
+    ) -> Bool[np.ndarray, "points"]:
+        """Points of the eyeballs that lie under the lids with this expression."""
+        part = self.heads.skeleton.part[self.triangles[triangle, 0]]
+        result = np.zeros(len(posed), bool)
+        for side, ball, lids in zip((7, 8), self.heads.skeleton.sclera, self.lids, strict=True):
+            mine = np.flatnonzero(part == side)
+            centre = self.moved(head, weights, np.unique(ball)[::16]).mean(0)
+            result[mine] = under_skin(self.moved(head, weights, self.triangles[lids]), centre, posed[mine])
+        return result
+
+    def moved(
+        self, head: PoolHead, weights: Float[np.ndarray, "d_exp"], rows: Int[np.ndarray, "*places"]
+    ) -> Float[np.ndarray, "*places 3"]:
+        """Vertices with an expression; `weights` count from the canonical one."""
+        active = np.nonzero(weights)[0]
+        shapes = self.heads.expression[active[:, None], rows.reshape(-1)]
+        result: np.ndarray = head.canonical[rows] + np.tensordot(weights[active], shapes, 1).reshape(*rows.shape, 3)
+        return result
 
     def buried(
         self,
@@ -169,9 +203,7 @@ class BatchMaker:
         Where lips touch, a point four millimetres above the lower lip is in the upper one's flesh; taught as air it
         would keep closed mouths open.
         """
-        corners = self.triangles[self.creases]
-        active = np.nonzero(weights)[0]
-        x = head.canonical[corners] + np.tensordot(weights[active], self.heads.expression[active][:, corners], 1)
+        x = self.moved(head, weights, self.crease_vertices)[self.crease_corners]
         near = np.flatnonzero(
             (delta[:, 0] > 0.2 * HU_PER_MM) & (_box_distance(on_surface, x.reshape(-1, 3)) < 8 * HU_PER_MM)
         )

@@ -65,25 +65,6 @@ def test_at_the_canonical_expression_posed_points_are_canonical_points(maker, sh
     assert np.abs(posed - target).max() > 1e-4
 
 
-def test_closed_eyes_hide_the_eyeball(maker, shards, heads):
-    """Under a closed lid there is no correspondence: no point of that ball is taught."""
-    head = Pool(shards).heads[0]
-    blink = heads.z_canonical.copy()
-    blink[NAMES.index("eyeBlink_L")] = 1.0
-    _, target = maker.correspondences(np.random.default_rng(1), head, blink, 3000)
-    _, open_target = maker.correspondences(np.random.default_rng(1), head, heads.z_canonical, 3000)
-
-    def on_left_ball(x):
-        rows = np.unique(heads.skeleton.sclera[0])
-        centre = head.canonical[rows].mean(0)
-        out = np.linalg.norm(head.canonical[rows] - centre, axis=1).mean()
-        beyond = x[:, 2] > head.canonical[heads.skeleton.caps[0]][:, 2].max() + 0.02
-        return (np.abs(np.linalg.norm(x - centre, axis=1) - out) < 0.01) & beyond
-
-    assert on_left_ball(open_target).sum() > 3
-    assert on_left_ball(target).sum() < on_left_ball(open_target).sum() / 3
-
-
 def test_a_shard_is_a_function_of_its_number_and_seed(heads, shards, tmp_path):
     """An interrupted pool is filled up later with the heads that it would have had; nothing half-written remains."""
     again = np.load(write_shard(heads, tmp_path, 0, 300, seed=0, count=4))

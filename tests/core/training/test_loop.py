@@ -44,23 +44,24 @@ def test_a_run_learns_and_continues_where_it_stood(material, tmp_path):
     sizes = BatchSizes(heads=2, distances=100, correspondences=60, colours=30)
     held_out = maker.draw(np.random.default_rng(99), pool.heads, dataclasses.replace(sizes, distances=1000))
 
-    def total(model):
+    def errors(model):
         with torch.no_grad():
-            return sum(term.item() for term in losses(model, held_out, BOTH).values())
+            return {name: term.item() for name, term in losses(model, held_out, BOTH).items()}
 
     model = fresh(material)
-    before = total(model)
-    plan = TrainingConfig(hours=2 / 3600, warm_up_steps=5, sizes=sizes)
+    before = errors(model)
+    plan = TrainingConfig(hours=4 / 3600, warm_up_steps=5, sizes=sizes)
     train(model, maker, pool, held_out, tmp_path, plan)
-    assert total(model) < 0.7 * before
+    after = errors(model)
+    assert all(after[name] < before[name] for name in before), (before, after)
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert saved["state"]["seconds"] >= 2
+    assert saved["state"]["seconds"] >= 4
     assert saved["state"]["step"] > 5
 
     again = fresh(material, seed=7)
     train(again, maker, pool, held_out, tmp_path, plan)
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
-    train(again, maker, pool, held_out, tmp_path, dataclasses.replace(plan, hours=2.5 / 3600))
+    train(again, maker, pool, held_out, tmp_path, dataclasses.replace(plan, hours=5 / 3600))
     later = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert later["state"]["step"] > saved["state"]["step"]
 
@@ -125,6 +126,6 @@ def test_one_half_can_be_continued_alone(material, tmp_path):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     checkpoint = tmp_path / "checkpoint.pt"
     torch.save({**torch.load(checkpoint, weights_only=True), "optimiser": None}, checkpoint)  # moments of another set
-    train(model, maker, pool, held_out, tmp_path, dataclasses.replace(plan, hours=0.4 / 3600, parts=("deformation",)))
+    train(model, maker, pool, held_out, tmp_path, dataclasses.replace(plan, hours=3 / 3600, parts=("deformation",)))
     moved = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"deformation"}
