@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,10 +17,22 @@ from mononphm_core.errors import AssetError, WeightsNotFound
 from mononphm_core.tracking.published.configuration import PublishedConfig
 from mononphm_core.types import HeadPose, IdentityCode, Intrinsics
 from tests.core.model.test_published import anchors_for
-from tests.golden.checkpoints import document_of, golden_model, random_states, small, write_experiment
+from tests.golden.ball_checkpoint import RADIUS, write_ball
+from tests.golden.checkpoints import (
+    anchors,
+    configuration,
+    document_of,
+    golden_model,
+    random_states,
+    small,
+    states,
+    write_experiment,
+)
 from tests.golden.tables import table
 
 ROOT = Path(__file__).resolve().parents[2]
+FACING = torch.tensor([[[1.0, 0, 0], [0, -1, 0], [0, 0, -1]]])
+"""Rotation of a head that looks into the camera."""
 PUBLIC = {
     "Model", "Picture", "Sample", "extract_mesh", "load_model", "render", "track",
 }  # fmt: skip
@@ -41,16 +54,38 @@ def person(golden):
 
 
 @pytest.mark.slow
-def test_a_model_without_landmarks_is_tracked_by_the_published_solver(model, tmp_path):
-    """The bundled prior leads the first poses; codes and expressions are the checkpoint's own."""
+@pytest.mark.parametrize("kind", ["nphm", "global"])
+def test_every_verb_works_with_a_checkpoint_of_either_published_type(kind, tmp_path):
+    """From the folder as it was downloaded: query, anchors, mesh, picture, person in a photograph."""
+    if kind == "nphm":
+        write_experiment(tmp_path / "own", configuration("tiny"), states("tiny"), anchors())
+    else:
+        write_ball(tmp_path / "own")
+    model = mononphm.load_model(tmp_path / "own")
+    identity, expression = model.mean_identity(), model.neutral_expression()
+    x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)) * 0.3
+    sdf, colour, gradient = model.query(x, identity, expression)
+    step = torch.tensor([1e-3, 0, 0])
+    slope = (model.sdf(x + step, identity, expression) - model.sdf(x - step, identity, expression)) / 2e-3
+    assert (slope - gradient[:, 0]).abs().median() < 1e-3  # float32 differences
+    assert colour.shape == (64, 3) and torch.equal(sdf, model.sdf(x, identity, expression).detach())
+    assert model.anchors(identity).shape == model.posed_anchors(identity, expression).shape == (65, 3)
+    mesh = mononphm.extract_mesh(model, identity, expression, resolution=32)
+    there = model.sdf(torch.from_numpy(mesh.vertices), identity, expression)
+    assert len(mesh.faces) > 500 and there.abs().median() < 2e-3
+    if kind == "global":
+        assert np.linalg.norm(mesh.vertices, axis=-1).mean() == pytest.approx(RADIUS, rel=0.1)
+    camera = Intrinsics(20.0, 20.0, 6.0, 6.0, 12, 12)
+    facing = HeadPose(FACING, torch.tensor([[0.0, 0.0, 2.0]]), torch.tensor(1.0))
+    assert mononphm.render(model, identity, expression, camera, facing).opacity.max() > 0.99
     path = tmp_path / "portrait.png"
     Image.fromarray(data.astronaut()[:320, 60:380]).save(path)
     short = PublishedConfig(rays=24, candidates=400, samples=8, iterations_scale=0.002)
     tracked = mononphm.track(model, path, published=short)
-    assert tracked.identity.z_geo.shape == (272,)
-    assert tracked.z_exp.shape == (1, 12)
-    assert len(tracked.history["total"]) == 2
+    assert len(tracked.history["total"]) == 2  # no template: the published solver; the bundled prior led the first pose
     assert 1 < tracked.poses.to_posed(torch.zeros(1, 1, 3))[0, 0, 2] < 20  # the camera lies in front of the face
+    assert [*tracked.identity.z_geo.shape, *tracked.z_exp.shape] == [model.latent_sizes[0], 1, 12]
+    assert len(mononphm.extract_mesh(model, tracked.identity, tracked.z_exp[0], resolution=32).faces) > 100
 
 
 @pytest.mark.slow
@@ -126,15 +161,14 @@ def test_a_rendered_picture_shows_the_surface_where_its_rays_meet_it(model, gold
     """The field is nearly zero at the rendered depth, normals are its gradients, outside is background."""
     expression = golden["exp"].flatten()
     camera = Intrinsics(26.0, 26.0, 8.0, 6.0, 15, 13)
-    turn = torch.tensor([[[1.0, 0, 0], [0, -1, 0], [0, 0, -1]]])
-    pose = HeadPose(turn, torch.tensor([[0.0, 0.0, 2.0]]), torch.tensor(1.0))
+    pose = HeadPose(FACING, torch.tensor([[0.0, 0.0, 2.0]]), torch.tensor(1.0))
     seen = api.render(model, person, expression, camera, pose, background=0.25)
     assert seen.rgb.shape == (13, 15, 3)
     hit, missed = seen.opacity > 0.99, seen.opacity < 1e-3
     assert hit.sum() > 20 and missed.sum() > 40
     rows, columns = torch.nonzero(hit, as_tuple=True)
     direction = torch.stack([(columns + 0.5 - 8) / 26, (rows + 0.5 - 6) / 26, torch.ones(len(rows))], -1)
-    direction = torch.nn.functional.normalize(direction, dim=-1) @ turn[0].T
+    direction = torch.nn.functional.normalize(direction, dim=-1) @ FACING[0].T
     x = pose.translation[0] + seen.depth[hit][:, None] * direction
     there = model.query(x, person, expression)
     assert there.sdf.abs().median() < 3e-3
