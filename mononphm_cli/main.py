@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "preprocess": "First part of `reconstruct`: frames, landmarks, masks, camera.",
     "track": "Second part of `reconstruct`: fit identity, expression and pose.",
     "mesh": "Third part of `reconstruct`: meshes and the other artifacts.",
+    "inspect": "Draw what is seen in a clip: landmarks, masks, camera, quality.",
     "transfer": "Let one reconstructed head do what another one did.",
     "demo": "Send one clip through a real server to verified meshes and codes.",
     "up": "Start API and worker together on the embedded default.",
