@@ -182,11 +182,13 @@ def load_model(
     name_or_path: str | Path = registry.DEFAULT_MODEL,
     *,
     device: str | torch.device = "cpu",
-    folders: Sequence[Path] = (),
+    folders: Sequence[Path] | None = None,
     ckpt: int | None = None,
     anchors: Path | None = None,
 ) -> Model:
     """A model by name (of those that come with the program, or below one of `folders`), or by path.
+
+    Without `folders` those of `mononphm models add` are known, where it puts them by default.
 
     A path is a registered model's folder, or a published experiment's folder or checkpoint, which is read in a limited
     process as `mononphm models add` does; `ckpt` and `anchors` (its anchors_65.npy) belong to that. Raises
@@ -199,7 +201,8 @@ def load_model(
         network, facts = read_published(Request(place, ckpt, anchors))
         return Model(network.to(device), facts["published"]["exp_name"])
     else:
-        card = registry.find_model(str(name_or_path), registry.BUNDLED, *folders)
+        known = (registry.added(),) if folders is None else folders
+        card = registry.find_model(str(name_or_path), registry.BUNDLED, *known)
     return Model(registry.warm_model(card, str(device)), card.name, card)
 
 

@@ -142,8 +142,8 @@ def _check_archive(file: ByteFile) -> None:
     if not zipfile.is_zipfile(file):
         raise Refusal(
             "AssetError",
-            "it is no checkpoint archive (torch writes a zip archive), or it is cut off. Copy it again; a file in the "
-            "format before torch 1.6 must be saved once more with a newer torch",
+            "it is no checkpoint archive (torch writes a zip archive), or it is cut off, or in the format "
+            "before torch 1.6, which must be saved once more with a newer torch",
         )
     file.seek(0)
     members = zipfile.ZipFile(file).infolist()

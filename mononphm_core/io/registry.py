@@ -38,6 +38,11 @@ class ModelCard:
     """`nphm` or `global`: a converted checkpoint of the published code, without a template; None: a prior of ours."""
 
 
+def added() -> Path:
+    """Where `mononphm models add` puts a user's models, unless its settings name another folder."""
+    return Path.home() / ".local" / "share" / "mononphm" / "models"
+
+
 def list_models(*folders: Path) -> list[ModelCard]:
     """Every registered model, the default first. Without `folders` those that come with the program."""
     cards = [read_card(path) for folder in folders or (BUNDLED,) for path in sorted(folder.glob(f"[!.]*/{CARD}"))]

@@ -14,6 +14,7 @@ from skimage import data
 import mononphm_core as mononphm
 from mononphm_core import api
 from mononphm_core.errors import AssetError, WeightsNotFound
+from mononphm_core.io import published, registry
 from mononphm_core.tracking.published.configuration import PublishedConfig
 from mononphm_core.types import HeadPose, IdentityCode, Intrinsics
 from tests.core.model.test_published import anchors_for
@@ -29,6 +30,7 @@ from tests.golden.checkpoints import (
     write_experiment,
 )
 from tests.golden.tables import table
+from worker.ledger.places import Places
 
 ROOT = Path(__file__).resolve().parents[2]
 FACING = torch.tensor([[[1.0, 0, 0], [0, -1, 0], [0, 0, -1]]])
@@ -191,3 +193,17 @@ def test_a_published_experiment_is_loaded_by_its_path_and_a_model_by_folder_or_n
     (tmp_path / "empty").mkdir()
     with pytest.raises(AssetError, match="has no configs.yaml"):
         mononphm.load_model(tmp_path / "empty")
+
+
+def test_a_model_added_by_command_is_found_by_its_name(tmp_path, monkeypatch):
+    """Whoever typed `mononphm models add` and no folder need not know where it went, unless it went elsewhere."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.delenv("MONONPHM_MODELS_DIR", raising=False)
+    assert Places().models_dir == registry.added()
+    config = small()
+    write_experiment(tmp_path / "exp", document_of(config), random_states(config, 1), anchors_for(config))
+    card = published.add(published.Request(tmp_path / "exp"), registry.added(), "mine")
+    assert mononphm.load_model("mine").card == card
+    with pytest.raises(WeightsNotFound):
+        mononphm.load_model("mine", folders=())
