@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import trimesh
 from jaxtyping import Float, Shaped, UInt8
 
 from mononphm_core.errors import ConfigError
@@ -43,6 +42,8 @@ def read_mesh(path: Path) -> HeadMesh:
         return _read_glb(path.read_bytes())
     if path.suffix not in (".ply", ".obj"):
         raise ConfigError(f"{path.name} is no ply, obj or glb file")
+    import trimesh  # half a second, and only for files that are read
+
     loaded: Any = trimesh.load_mesh(path, process=False, maintain_order=True)
     colours = None
     if loaded.visual.kind == "vertex":

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mononphm_core.rendering import light
+from mononphm_core.tracking.adam import Adam, half_cosine
 from mononphm_core.tracking.config import MOST_SIGMAS
 from mononphm_core.tracking.objective import Evaluation, Setting, evaluate, weighted_sum
 from mononphm_core.tracking.scene import candidates
@@ -33,16 +34,13 @@ def find_colours(
     found = candidates(setting.scene, setting.model.template, v, setting.sampling)
     leaf = v.u_app.detach().clone().requires_grad_(True)
     v.u_app = leaf
-    adam = torch.optim.Adam([leaf], lr=rate, betas=(0.9, 0.98))
-    slower = torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(1, steps), eta_min=0.1 * rate)
+    adam = Adam(leaf, betas=(0.9, 0.98))
     history: History = defaultdict(list)
     for step in range(steps):
         looked = evaluate(setting, v, found, next(batches), generator)
         loss = weighted_sum(looked.terms, setting.weights, step)
-        adam.zero_grad()
         loss.backward()
-        adam.step()
-        slower.step()
+        adam.step(half_cosine(rate, 0.1 * rate, step, max(1, steps)))
         with torch.no_grad():
             leaf.clamp_(-MOST_SIGMAS, MOST_SIGMAS)
             if step % 3 == 0:
