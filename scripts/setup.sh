@@ -25,7 +25,7 @@ if [ ! -x "$venv/bin/python" ] || ! fits "$venv/bin/python"; then
 fi
 
 # 2. The packages, at the versions of constraints.txt.
-say "setup: installing the pinned packages into $venv (about 530 MB are downloaded the first time) ..."
+say "setup: installing the pinned packages into $venv (about 600 MB are downloaded the first time) ..."
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$@" -e ".[$extras]"
 
 # 3. Two system libraries that OpenCV loads; a slim image has neither.
@@ -46,12 +46,18 @@ if ! works; then
   fi
 fi
 
-# 4. For tests alone, and only where npm is: the Khronos validator of glTF files. Its tests are skipped without it.
+# 4. The field's kernels become machine code once, here, and not in somebody's first reconstruction (half a minute).
+if "$venv/bin/python" -c 'import numba' 2>/dev/null; then
+  say "setup: compiling the kernels for this processor ..."
+  "$venv/bin/python" -m mononphm_core.model.compiled.prepare >&2 || say "setup: that failed; everything works without them, slower"
+fi
+
+# 5. For tests alone, and only where npm is: the Khronos validator of glTF files. Its tests are skipped without it.
 if command -v npm >/dev/null && [ -f tests/gltf/package-lock.json ] && [ ! -d tests/gltf/node_modules/gltf-validator ]; then
   npm ci --prefix tests/gltf --silent --no-audit --no-fund >&2 || say "setup: npm could not fetch the glTF validator: its tests skip"
 fi
 
-# 5. For tests alone: a browser for the page. Nothing is installed unasked; its tests are skipped without it.
+# 6. For tests alone: a browser for the page. Nothing is installed unasked; its tests are skipped without it.
 if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
   say "setup: no Chromium here, so the browser tests skip. Debian, Ubuntu: apt-get install chromium"
 fi

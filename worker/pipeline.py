@@ -51,9 +51,9 @@ FRAMES = {"draft": 8, "standard": 24, "high": 96}
 
 
 def prepare() -> dict[str, Any]:
-    """Load the default model before the first job and say which it is."""
+    """Load the default model before the first job, ask it once, and say which it is."""
     card = models.find()
-    registry.warm_model(card, "cpu")
+    registry.warm_model(card, "cpu").ready()
     return facts(card)
 
 

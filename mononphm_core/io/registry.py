@@ -76,8 +76,8 @@ def verify(card: ModelCard) -> None:
 
 @functools.lru_cache(maxsize=2)
 def warm_model(card: ModelCard, device: str) -> HeadModel:
-    """The model on a device, kept between jobs of one process."""
-    return load_model(card.path, card.sha256).to(device)
+    """The model on a device, kept between jobs of one process; compiled where it can be."""
+    return load_model(card.path, card.sha256).to(device).compiled()
 
 
 def read_card(path: Path) -> ModelCard:

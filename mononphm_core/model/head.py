@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mononphm_core.model.config import GlobalIdentityConfig, ModelConfig
 from mononphm_core.model.deformation import DeformationField
+from mononphm_core.model.fast import FastField, fast_field, wants_no_graph
 from mononphm_core.model.global_identity import GlobalIdentity, GlobalPerson
 from mononphm_core.model.identity import IdentityDecoder, Person
 from mononphm_core.model.skip_mlp import Biases
@@ -51,6 +52,20 @@ class HeadModel(nn.Module):
             self.identity = IdentityDecoder(identity, deformation.ambient, mean_anchors)
         self.deformation = DeformationField(deformation, identity.d_geo, identity.anchors, identity.d_global)
         self.template = template
+        self.fast: FastField | None = None
+
+    def compiled(self) -> "HeadModel":
+        """This frozen model, answering by the compiled field wherever nothing wants a graph (`fast.py`)."""
+        self.fast = fast_field(self)
+        return self
+
+    def ready(self) -> None:
+        """Ask once, so that the first question of a user does not wait for machine code."""
+        like = self.identity.mean_anchors
+        codes = (self.config.identity.d_geo, self.config.deformation.d_expression, self.config.identity.d_app)
+        with torch.no_grad():
+            conditioned = self.condition(*(like.new_zeros(1, d) for d in codes))
+            self.query(like.new_zeros(1, 1, 3), conditioned, gradient=True)
 
     def condition(
         self,
@@ -84,6 +99,8 @@ class HeadModel(nn.Module):
         self, x_posed: Float[Tensor, "frames points 3"], conditioned: Conditioned
     ) -> Float[Tensor, "frames points"]:
         """Signed distance alone."""
+        if self.fast is not None and wants_no_graph(x_posed, conditioned, colour=False):
+            return self.fast(x_posed, conditioned, (False, False))[0]
         distance, _ = self.identity(self.to_canonical(x_posed, conditioned), conditioned.person, colour=False)
         return distance
 
@@ -99,6 +116,8 @@ class HeadModel(nn.Module):
 
         `create_graph` keeps the gradient differentiable in codes and points (second order).
         """
+        if self.fast is not None and not create_graph and wants_no_graph(x_posed, conditioned, colour):
+            return FieldSample(*self.fast(x_posed, conditioned, (colour, gradient)))
         if not gradient:
             distance, c = self.identity(self.to_canonical(x_posed, conditioned), conditioned.person, colour)
             return FieldSample(distance, c, None)
