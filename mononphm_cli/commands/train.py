@@ -48,7 +48,10 @@ def pool(data: Path, run: Path, count: int, points: int, crowd: int, seed: int) 
 
 @command.command("run")
 @_folders
-@click.option("--size", type=click.Choice(["small"]), default="small", show_default=True, help="Size.")
+@click.option(
+    "--size", type=click.Choice(["small", "base"]), default="small", show_default=True,
+    help="small: two processor cores; base: a GPU.",
+)  # fmt: skip
 @click.option(
     "--hours", default=1.1, show_default=True, help="Compute time in all; a larger number continues a finished run."
 )
@@ -74,7 +77,7 @@ def run_training(
     from mononphm_cli.commands.reconstruct import chosen
     from mononphm_core import numerics
     from mononphm_core.io.weights import load_model
-    from mononphm_core.model.config import SMALL
+    from mononphm_core.model.config import SIZES
     from mononphm_core.training.loop import TrainingConfig
     from mononphm_core.training.prior import run as train_prior
 
@@ -82,7 +85,7 @@ def run_training(
     train_prior(
         data,
         run,
-        {"small": SMALL}[size],
+        SIZES[size],
         TrainingConfig(hours=hours, parts=(only,) if only else ("identity", "deformation")),
         torch.device(chosen(device)),
         load_model(start / "model.safetensors") if start else None,

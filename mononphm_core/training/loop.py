@@ -23,6 +23,7 @@ from torch import Tensor
 from mononphm_core.errors import ConfigError
 from mononphm_core.model.head import HeadModel
 from mononphm_core.training.batches import Batch, BatchMaker, BatchSizes
+from mononphm_core.training.pictures import write_sheet
 from mononphm_core.training.placement import placement, vertex_area
 from mononphm_core.training.pool import Pool
 
@@ -46,6 +47,9 @@ class TrainingConfig:
     clip: float = 1.0
     checkpoint_s: float = 120.0
     evaluate_every: int = 100
+    pictures_every_s: float = 900.0
+    """Compute time between sheets of rendered held-out heads, RUN/pictures/step_NNNNNN.png; one more ends
+    a run. `math.inf`: none."""
     seed: int = 0
     parts: tuple[str, ...] = ("identity", "deformation")
     """Which halves learn; they share nothing but the codes and the anchors, so either may be continued alone."""
@@ -112,7 +116,7 @@ def train(
         log.info("continuing at step %d after %.0f s", state["step"], state["seconds"])
     budget = config.hours * 3600
     sizes = _needed(config)
-    last_saved = time.monotonic()
+    last_saved, last_drawn = time.monotonic(), state["seconds"]
     figures = evaluate(model, held_out)
     while state["seconds"] < budget:
         started = time.process_time() if device.type == "cpu" else time.monotonic()
@@ -145,6 +149,10 @@ def train(
             torch.save(kept | {"parts": config.parts}, temporary)
             temporary.replace(checkpoint)
             last_saved = time.monotonic()
+            finished = state["seconds"] >= budget and math.isfinite(config.pictures_every_s)
+            if finished or state["seconds"] - last_drawn >= config.pictures_every_s:
+                write_sheet(model, held_out, directory / "pictures" / f"step_{state['step']:06d}.png")
+                last_drawn = state["seconds"]
     return figures
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mononphm_core.training.appearance import Painter
+from mononphm_core.training.closing import Closing
 from mononphm_core.training.measure import regions
 from mononphm_core.training.sources import OpenHeads, sample_expression
 from mononphm_core.training.supervision import HU_PER_MM, DistanceField, sample_surface, surface_density
@@ -36,6 +37,7 @@ class Examiner:
         self.heads, self.painter, self.seed = heads, painter, seed
         sk = heads.skeleton
         self.triangles = np.concatenate([sk.sheet, *sk.sclera])
+        self.closing = Closing(heads)
         self.dense = surface_density(heads)
         self.even = regions(heads)["head"]
         x = heads.mean_canonical()
@@ -129,6 +131,12 @@ class Examiner:
         x = np.einsum("pk,pkc->pc", bary, canonical[self.triangles[triangle]])
         colour = self.painter.paint(self.painter.sample(rng), self.painter.at(triangle, bary)) * 2 - 1
         return x.astype(np.float32), colour.astype(np.float32)
+
+    def lips_met(
+        self, canonical: Float[np.ndarray, "vertices 3"], shape: str, overlap_mm: float
+    ) -> Float[np.ndarray, "d_exp"]:
+        """The neutral expression with as much of a closing shape as this head needs."""
+        return self.closing.lips_met(canonical, np.zeros_like(self.heads.z_canonical), shape, overlap_mm)
 
     def lip_lines(self, posed: Float[np.ndarray, "vertices 3"], samples: int) -> Float[np.ndarray, "lines samples 3"]:
         """Three upright lines of 8 mm through the closed lips, a millimetre behind the inner lip landmarks."""

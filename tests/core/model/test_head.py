@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from mononphm_core.model.config import RELEASE, SMALL, ModelConfig
+from mononphm_core.model.config import BASE, RELEASE, SMALL, ModelConfig
 from mononphm_core.model.head import HeadModel
 from tests.core.model.tiny import OURS, PUBLISHED, codes, points, tiny_model
 
@@ -70,7 +70,7 @@ def test_the_release_has_as_many_parameters_as_the_published_checkpoint():
     assert (i.d_geo, i.d_app, i.types, i.nodes) == (2176, 2176, 36, 66)
 
 
-@pytest.mark.parametrize("config", [RELEASE, SMALL], ids=["release", "small"])
+@pytest.mark.parametrize("config", [RELEASE, SMALL, BASE], ids=["release", "small", "base"])
 def test_a_configuration_survives_json(config):
     """It travels in the header of the weight file."""
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config

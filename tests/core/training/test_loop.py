@@ -1,10 +1,12 @@
 """The training loop on stand-in heads: it learns, stops when told to, and continues where it stood."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mononphm_core.errors import ConfigError
 from mononphm_core.model.config import SMALL, ModelConfig
@@ -12,6 +14,7 @@ from mononphm_core.model.head import HeadModel
 from mononphm_core.training import loop
 from mononphm_core.training.batches import BatchMaker, BatchSizes
 from mononphm_core.training.loop import TrainingConfig, losses, train
+from mononphm_core.training.pictures import TILE
 from mononphm_core.training.pool import Pool, write_shard
 
 pytest.importorskip("igl", reason="training needs the extra `train`")
@@ -50,7 +53,7 @@ def test_a_run_learns_and_continues_where_it_stood(material, tmp_path):
 
     model = fresh(material)
     before = errors(model)
-    plan = TrainingConfig(hours=4 / 3600, warm_up_steps=5, sizes=sizes)
+    plan = TrainingConfig(hours=4 / 3600, warm_up_steps=5, sizes=sizes, pictures_every_s=math.inf)
     train(model, maker, pool, held_out, tmp_path, plan)
     after = errors(model)
     assert all(after[name] < before[name] for name in before), (before, after)
@@ -121,7 +124,7 @@ def test_one_half_can_be_continued_alone(material, tmp_path):
     sizes = BatchSizes(heads=2, distances=50, correspondences=40, colours=20)
     held_out = maker.draw(np.random.default_rng(99), pool.heads, sizes)
     model = fresh(material)
-    plan = TrainingConfig(hours=0.1 / 3600, warm_up_steps=2, sizes=sizes)
+    plan = TrainingConfig(hours=0.1 / 3600, warm_up_steps=2, sizes=sizes, pictures_every_s=math.inf)
     train(model, maker, pool, held_out, tmp_path, plan)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     checkpoint = tmp_path / "checkpoint.pt"
@@ -129,3 +132,14 @@ def test_one_half_can_be_continued_alone(material, tmp_path):
     train(model, maker, pool, held_out, tmp_path, dataclasses.replace(plan, hours=3 / 3600, parts=("deformation",)))
     moved = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"deformation"}
+
+
+def test_a_run_leaves_pictures_of_held_out_heads(material, tmp_path):
+    """Losses alone hide seams and holes: a sheet of rendered heads lies beside the log when a run ends."""
+    _, maker, pool = material
+    sizes = BatchSizes(heads=1, distances=50, correspondences=20, colours=10)
+    held_out = maker.draw(np.random.default_rng(99), pool.heads, sizes)
+    train(fresh(material), maker, pool, held_out, tmp_path, TrainingConfig(hours=0.01 / 3600, sizes=sizes))
+    (sheet,) = (tmp_path / "pictures").glob("step_*.png")
+    with Image.open(sheet) as drawn:
+        assert drawn.size == (TILE[0], 2 * TILE[1])
