@@ -75,7 +75,9 @@ def checkpoint_options(command: Command) -> Command:
     for option in reversed(
         [
             click.argument("path", metavar="PATH", type=click.Path(path_type=Path)),
-            click.option("--ckpt", type=click.IntRange(0), metavar="N", help="Epoch; 2500, or the only one there is."),
+            click.option(
+                "--ckpt", type=click.IntRange(0), metavar="N", help="Epoch; 2500 where it is there, else the last."
+            ),
             click.option(
                 "--anchors",
                 type=click.Path(exists=True, dir_okay=False, path_type=Path),

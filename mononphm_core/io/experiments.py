@@ -36,7 +36,7 @@ class Experiment:
 def find_experiment(place: Path, ckpt: int | None = None, experiments: Path | None = None) -> Experiment:
     """The experiment at `place`: its folder, one of its checkpoint files, or its name below `experiments`.
 
-    Without `ckpt` the release's epoch is taken if it is there, else the only one. AssetError says what is missing.
+    Without `ckpt` the release's epoch is taken if it is there, else the last one. AssetError says what is missing.
     """
     if place.is_file():
         above = place.parent.parent if place.parent.name == "checkpoints" else place.parent
@@ -55,7 +55,7 @@ def find_experiment(place: Path, ckpt: int | None = None, experiments: Path | No
     files = {e: path for path in sorted((folder / "checkpoints").glob("*.tar")) if (e := _epoch(path)) is not None}
     have = ", ".join(str(epoch) for epoch in sorted(files)) or "none"
     if ckpt is None:
-        ckpt = next(iter(files)) if len(files) == 1 else RELEASED_CKPT
+        ckpt = RELEASED_CKPT if RELEASED_CKPT in files else max(files, default=RELEASED_CKPT)
     if ckpt not in files:
         raise AssetError(
             f"{folder.name} has no checkpoints/checkpoint_epoch_{ckpt}.tar (epochs there: {have}); choose one by --ckpt"

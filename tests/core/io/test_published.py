@@ -53,16 +53,22 @@ def test_an_experiment_is_found_by_folder_file_or_name(experiment, tmp_path):
     assert (named.name, named.ckpt, named.checkpoint) == ("Mini Net", 12, file)
 
 
-def test_the_released_epoch_or_the_only_one_is_taken_without_being_asked(experiment):
-    """README commands of the published code say 2500; a folder with one file leaves no choice."""
-    with pytest.raises(AssetError, match=r"no checkpoints/checkpoint_epoch_2500[.]tar \(epochs there: 1, 12\)"):
-        find_experiment(experiment)
+def test_the_released_epoch_or_else_the_last_one_is_taken_without_being_asked(experiment):
+    """README commands of the published code say 2500; whoever trains a model of his own wants where it ended."""
+    assert find_experiment(experiment).ckpt == 12
     (experiment / "checkpoints" / "checkpoint_epoch_1.tar").rename(
         experiment / "checkpoints" / "checkpoint_epoch_2500.tar"
     )
+    (experiment / "checkpoints" / "checkpoint_epoch_12.tar").rename(
+        experiment / "checkpoints" / "checkpoint_epoch_3000.tar"
+    )
     assert find_experiment(experiment).ckpt == 2500
-    (experiment / "checkpoints" / "checkpoint_epoch_2500.tar").unlink()
-    assert find_experiment(experiment).ckpt == 12
+    with pytest.raises(AssetError, match=r"no checkpoints/checkpoint_epoch_1[.]tar \(epochs there: 2500, 3000\)"):
+        find_experiment(experiment, 1)
+    for path in (experiment / "checkpoints").iterdir():
+        path.unlink()
+    with pytest.raises(AssetError, match=r"checkpoint_epoch_2500[.]tar \(epochs there: none\)"):
+        find_experiment(experiment)
 
 
 def test_what_is_missing_is_named_with_the_next_step(experiment, tmp_path):
