@@ -9,7 +9,7 @@ from jaxtyping import Float
 from mononphm_core.errors import NoFaceFound
 from mononphm_core.preprocessing.appearance import portrait
 from mononphm_core.preprocessing.boxes import Box
-from mononphm_core.preprocessing.finder import Finder
+from mononphm_core.preprocessing.finder import Face, Finder
 from mononphm_core.preprocessing.following import Sighting, choose_track, tracks_of
 from mononphm_core.preprocessing.head_pose import QuickPose, quick_pose
 from mononphm_core.preprocessing.pictures import Pictures
@@ -18,6 +18,10 @@ from mononphm_core.types import Intrinsics
 _PLAUSIBLE_ERROR = 0.08
 """Median reprojection error over face height above which points are no face (faces: 0.01 to 0.03)."""
 _LONGEST_GAP_S = 0.5
+_NEIGHBOUR_S = 0.12
+_SEARCH_EVERY = 6
+"""Pictures after which the detectors are asked again although no face was lost: somebody may have come in."""
+_FEW_LOOKS, _ALL_LOOKS = 2, 4
 
 Reference = Float[np.ndarray, "478 3"]
 Points = Float[np.ndarray, "478 2"]
@@ -42,16 +46,20 @@ def follow_person(
     Raises NoFaceFound, and ConfigError for a rule that does not fit. Calls `tick` once a frame.
     """
     camera = pictures.intrinsics
-    rows = []
+    rows: list[list[Sighting]] = []
     for at in range(len(pictures.frames)):
-        rows.append(_plausible_faces(finder, pictures, at, reference, camera))
+        known = rows[-1] if rows and at % _SEARCH_EVERY and _near_in_time(pictures, at) else []
+        rows.append(_plausible_faces(finder, pictures, at, reference, camera, [one.face for one in known]))
         tick()
     if not any(rows):
         raise NoFaceFound(_no_face(len(rows)))
     track, warning = choose_track(tracks_of(rows), rule, camera.width, camera.height)
     found = {sighting.at: sighting.face.points for sighting in track.sightings}
     found |= _found_in_gaps(finder, pictures, track.sightings)
-    found = {at: finder.steady(pictures.load(at), points) for at, points in found.items()}
+    found = {
+        at: finder.steady(pictures.load(at), points, _FEW_LOOKS if _averaged(pictures, at) else _ALL_LOOKS)
+        for at, points in found.items()
+    }
     poses = {at: plausible_pose(points, reference, camera) for at, points in sorted(found.items())}
     faces = [SeenFace(at, found[at], pose) for at, pose in poses.items() if pose is not None]
     return faces, [warning] if warning else []
@@ -64,14 +72,30 @@ def plausible_pose(points: Points, reference: Reference, camera: Intrinsics) -> 
 
 
 def _plausible_faces(
-    finder: Finder, pictures: Pictures, at: int, reference: Reference, camera: Intrinsics
+    finder: Finder, pictures: Pictures, at: int, reference: Reference, camera: Intrinsics, known: list[Face]
 ) -> list[Sighting]:
+    """Faces of one picture; those of the one before are only looked for where they were, unless one is lost there."""
     rgb, time_s = pictures.load(at), pictures.frames[at].timestamp_s
+    again = finder.again(rgb, known) if known else None
     return [
         Sighting(at, time_s, face, portrait(rgb, face.points))
-        for face in finder.faces(rgb)
+        for face in (finder.faces(rgb) if again is None else again)
         if plausible_pose(face.points, reference, camera) is not None
     ]
+
+
+def _near_in_time(pictures: Pictures, at: int) -> bool:
+    """The picture before is so near that a face can hardly have moved."""
+    return pictures.frames[at].timestamp_s - pictures.frames[at - 1].timestamp_s <= _NEIGHBOUR_S
+
+
+def _averaged(pictures: Pictures, at: int) -> bool:
+    """The filter in time will average this picture's points with those of two neighbours on either side."""
+    last = len(pictures.frames) - 1
+    if not 2 <= at <= last - 2:
+        return False
+    times = [pictures.frames[at + step].timestamp_s for step in (-2, 2)]
+    return times[1] - times[0] <= 2 * _NEIGHBOUR_S
 
 
 def _found_in_gaps(finder: Finder, pictures: Pictures, sightings: list[Sighting]) -> dict[int, Points]:

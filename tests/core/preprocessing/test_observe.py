@@ -10,7 +10,10 @@ import torch
 from mononphm_core.config import CameraChoice, PreprocessingConfig
 from mononphm_core.errors import ConfigError, NoFaceFound
 from mononphm_core.preprocessing import observe
-from mononphm_core.types import Observation, ObservedClip, Stage, StepReport
+from mononphm_core.preprocessing.finder import Finder
+from mononphm_core.preprocessing.person import follow_person
+from mononphm_core.preprocessing.pictures import Pictures
+from mononphm_core.types import Intrinsics, Observation, ObservedClip, Stage, StepReport
 from tests.core.preprocessing.conftest import clip_of
 
 EYES = slice(36, 48)
@@ -276,3 +279,28 @@ def test_a_zoom_is_told_and_a_still_lens_is_not(
         zoom = cv2.getRotationMatrix2D((320, 320), 0, growth**i)
         pictures.append(cv2.warpAffine(scene, zoom, (640, 640), flags=cv2.INTER_AREA))
     assert any("scale changes" in warning for warning in look(pictures, reference).warnings) == says
+
+
+def test_a_followed_face_is_not_searched_for_and_a_newcomer_is_found(
+    couple: np.ndarray, reference: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At full rate the detector is asked every sixth picture only; who comes in between is seen by then."""
+    asked = []
+    search = Finder.faces
+    monkeypatch.setattr(Finder, "faces", lambda self, rgb: asked.append(1) or search(self, rgb))
+    alone = couple.copy()
+    alone[:, :360] = 110
+    with Finder() as finder:
+        pictures = Pictures(clip_of([alone] * 3 + [couple] * 6), camera_of_pixels(couple))
+        rows = []
+        faces, warnings = follow_person(finder, pictures, "0", reference, lambda: rows.append(1))
+    assert len(rows) == 9
+    assert len(asked) == 2  # the first picture and the seventh
+    assert [face.at for face in faces] == [6, 7, 8]
+    assert any("2 faces" in warning for warning in warnings)
+
+
+def camera_of_pixels(picture: np.ndarray) -> Intrinsics:
+    """A plain camera for a picture."""
+    height, width = picture.shape[:2]
+    return Intrinsics(900.0, 900.0, width / 2, height / 2, width, height)
