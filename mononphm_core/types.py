@@ -354,6 +354,8 @@ class MorphHead:
     """sRGB albedo, first row at v = 1."""
     colours: UInt8[np.ndarray, "corners 3"] | None = None
     """sRGB albedo of the corners, where there is no texture."""
+    measures: dict[str, Float[np.ndarray, "corners"]] = field(default_factory=dict)
+    """Figures of the corners for coloured views; below 0: not known there."""
 
 
 @runtime_checkable

@@ -52,10 +52,13 @@ if "$venv/bin/python" -c 'import numba' 2>/dev/null; then
   "$venv/bin/python" -m mononphm_core.model.compiled.prepare >&2 || say "setup: that failed; everything works without them, slower"
 fi
 
-# 5. For tests alone, and only where npm is: the Khronos validator of glTF files. Its tests are skipped without it.
-if command -v npm >/dev/null && [ -f tests/gltf/package-lock.json ] && [ ! -d tests/gltf/node_modules/gltf-validator ]; then
-  npm ci --prefix tests/gltf --silent --no-audit --no-fund >&2 || say "setup: npm could not fetch the glTF validator: its tests skip"
-fi
+# 5. For tests alone, and only where npm is: Khronos' validator of glTF files and a checker of accessibility. Skipped without.
+for place in gltf:gltf-validator browser:axe-core; do
+  folder=tests/${place%%:*} package=${place##*:}
+  if command -v npm >/dev/null && [ -f "$folder/package-lock.json" ] && [ ! -d "$folder/node_modules/$package" ]; then
+    npm ci --prefix "$folder" --silent --no-audit --no-fund >&2 || say "setup: npm could not fetch $package: its tests skip"
+  fi
+done
 
 # 6. For tests alone: a browser for the page. Nothing is installed unasked; its tests are skipped without it.
 if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then

@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from mononphm_core.animation.carry import Expression, carried_head
 from mononphm_core.animation.choice import photos_of
 from mononphm_core.animation.heads import BOUND_MM, NamedShapes, clip_heads, rig
 from mononphm_core.animation.portrait import portray
+from mononphm_core.animation.spread import spread_mm
 from mononphm_core.animation.topology import Topology, fits, load_topology
 from mononphm_core.animation.wrap import Field
 from mononphm_core.config import MeshingConfig
@@ -24,8 +25,18 @@ from mononphm_core.io.tables import ARKIT_52, Blendshapes
 from mononphm_core.model.head import HeadModel
 from mononphm_core.types import ColourField, Frame, MorphHead, ObservedClip, TrackedSequence
 
-Colours = tuple[Any, dict[str, Any]]
-"""A texture, and where it comes from."""
+
+@dataclass(frozen=True)
+class Colours:
+    """A texture of a person's own."""
+
+    texture: Any
+    told: dict[str, Any]
+    """Where it comes from and how good it is, for the manifest."""
+    measures: dict[str, Any] = field(default_factory=dict)
+    """`MorphHead.measures` that come with it."""
+
+
 Dress = Callable[[MorphHead], Colours | None]
 """A person's own colours for a head on our triangles; None: there are none, and the prior's stay."""
 OnFrame = Callable[[int], None]
@@ -64,11 +75,16 @@ def _wrapped(
         person = rig(topology, model.template, tracked.identity.z_geo, fields.at, fields.colour_at)
         compact, arkit = clip_heads(person, tracked.z_exp, fields.at, named, fields.count)
     fields.alive()
+    if tracked.uncertainty is not None:
+        sigma = tracked.uncertainty.identity.to(model.template.mean)
+        spread = spread_mm(topology, model.template, sigma)[topology.corner_vertex]
+        compact = replace(compact, measures={"uncertainty_mm": spread.astype(np.float32)})
     own = dress(compact)
     if own is None:
         return ClipHeads(compact, arkit)
-    texture, told = own
-    return ClipHeads(replace(compact, texture=texture), replace(arkit, texture=texture), told)
+    measures = {**compact.measures, **own.measures}
+    dressed = replace(compact, texture=own.texture, measures=measures)
+    return ClipHeads(dressed, replace(arkit, texture=own.texture), own.told)
 
 
 def from_frames(
@@ -84,14 +100,14 @@ def from_frames(
         "psnr_db": round(portrait.psnr_db, 2),
         "seen_share": round(portrait.seen_share, 3),
     }
-    return portrait.texture, told
+    return Colours(portrait.texture, told, {"difference": portrait.difference.astype(np.float32)})
 
 
 def from_run(folder: Path, head: MorphHead) -> Colours | None:
     """The colours of an earlier run of the same person."""
     path = folder / "neutral.glb"
     found = texture_of(path.read_bytes()) if path.is_file() else None
-    return None if found is None or head.texture is None else (found, {"from": "the identity's run"})
+    return None if found is None or head.texture is None else Colours(found, {"from": "the identity's run"})
 
 
 def _carried(model: HeadModel, tracked: TrackedSequence, resolution: int, on_frame: OnFrame) -> ClipHeads:

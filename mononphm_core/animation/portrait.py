@@ -47,6 +47,8 @@ class Portrait:
     """Rendered with the fitted light against the photos that were used, where they show skin."""
     seen_share: float
     """Of the head's texture: from the photos."""
+    difference: Float[np.ndarray, "corners"]
+    """Mean absolute sRGB difference between the prior in the fitted light and the photos; -1 where none shows it."""
 
 
 def portray(topology: Topology, prior: UInt8[np.ndarray, "height width 3"], photos: Sequence[Photo]) -> Portrait:
@@ -64,7 +66,20 @@ def portray(topology: Topology, prior: UInt8[np.ndarray, "height width 3"], phot
     face = _resized(_covered(topology, LEFT_EYE).astype(np.float32), (width, height)) > 0.5
     scores = [_squared_error(w, light, texture, topology) for w, light in zip(witnesses, lights, strict=True)]
     error = sum(e for e, _ in scores) / max(sum(n for _, n in scores), 1)
-    return Portrait(to_bytes(texture), float(-10 * np.log10(max(error, 1e-6))), float(seen[face].mean()))
+    psnr_db = float(-10 * np.log10(max(error, 1e-6)))
+    return Portrait(to_bytes(texture), psnr_db, float(seen[face].mean()), _difference(witnesses, lights, at_corners))
+
+
+def _difference(
+    witnesses: Sequence[Witness], lights: Sequence[Float[np.ndarray, "9 3"]], albedo: Float[np.ndarray, "corners 3"]
+) -> Float[np.ndarray, "corners"]:
+    """How badly the model alone explains what the photos show, of the whole range of colours."""
+    total, weight = np.zeros(len(albedo)), np.zeros(len(albedo))
+    for witness, light in zip(witnesses, lights, strict=True):
+        drawn = np.clip(albedo * irradiance(witness.normals, light) ** (1 / GAMMA), 0, 1)
+        total += witness.share * np.abs(drawn - witness.sampled(witness.rgb)).mean(1)
+        weight += witness.share
+    return np.where(weight > UNSURE, total / np.maximum(weight, 1e-9), -1.0)
 
 
 Layer = tuple[Image3, Image1, Image1]

@@ -72,7 +72,7 @@ def template_guess(
         points = _all_points(template, z_geo)
     vertex = topology.control_vertex[known]
     target[vertex] = points[control_rows(template)[known]] - topology.mean[vertex]
-    moved = topology.mean + _control_sheet(topology).smooth(target)
+    moved = topology.mean + control_sheet(topology).smooth(target)
     start, _ = template.groups["mediapipe478"]
     irises = points[start + 468 : start + 478]
     ours = np.einsum("ik,ikc->ic", topology.iris_share, topology.mean[topology.iris_vertex])
@@ -192,7 +192,7 @@ def _all_points(template: TemplateHead, z_geo: Float[Tensor, "d_geo"]) -> Float[
 
 
 @functools.lru_cache(maxsize=2)
-def _control_sheet(topology: Topology) -> Sheet:
+def control_sheet(topology: Topology) -> Sheet:
     weight = np.zeros(len(topology.mean))
     weight[topology.control_vertex[topology.control_vertex >= 0]] = 1.0
     return Sheet(topology.mean, topology.faces, weight, CONTROL_LENGTH)

@@ -27,6 +27,8 @@ from mononphm_core.io.manifest import (
 )
 from mononphm_core.io.mesh_files import MeshFormat, read_mesh, write_mesh
 from mononphm_core.io.preview import (
+    ONCE_AROUND_S,
+    STILL_TURN_DEG,
     Panes,
     PreviewVideo,
     View,
@@ -201,6 +203,7 @@ class _FrameLoop:
         self.mesh_format, self.on_step = mesh_format, on_step
         self.sequence, self.w2c = reconstruction.sequence, reconstruction.cameras()
         self.total = len(self.sequence.frame_index)
+        self.light = self.sequence.light.detach().cpu().numpy().astype(np.float64)
         self.meshing_s = 0.0
         self.warnings: list[str] = []
         self.entries: list[ArtifactEntry] = []
@@ -253,21 +256,27 @@ class _FrameLoop:
             self.entries.append(entry_of(self.directory, name, "mesh", index))
 
     def _paint(self, picture: Frame, row: int, mesh: HeadMesh | None) -> None:
-        panes = paint(picture, mesh, self.sequence.intrinsics, self.w2c[row], self.view)
+        turn_deg = self.turned_deg(picture.timestamp_s) if self.film is not None else STILL_TURN_DEG
+        panes = paint(picture, mesh, self.sequence.intrinsics, self.w2c[row], self.view, self.light, turn_deg)
         if self.film is not None:
-            self.film.add(panes.side_by_side(), picture.timestamp_s)
+            self.film.add(panes.grid(), picture.timestamp_s)
         elif self.still is None or mesh is not None:
             self.still = panes
         distance = abs(row - self.total // 2) + (0 if mesh is not None else self.total)
         if distance < self.middle_distance:
             self.middle, self.middle_distance = panes, distance
 
+    def turned_deg(self, timestamp_s: float) -> float:
+        """How far the turning head has come: once around in `ONCE_AROUND_S`, or in the clip if that is shorter."""
+        first, last = self.sequence.timestamp_s[0], self.sequence.timestamp_s[-1]
+        return 360.0 * (timestamp_s - first) / max(min(last - first, ONCE_AROUND_S), 1e-6)
+
     def _write_pictures(self) -> None:
         """What is only complete after the last frame."""
         if self.film is not None:
             self.entries.append(entry_of(self.directory, "preview.mp4", "preview"))
         elif self.still is not None and "preview" in self.outputs:
-            write_png(self.directory / "preview.png", self.still.side_by_side())
+            write_png(self.directory / "preview.png", self.still.grid())
             self.entries.append(entry_of(self.directory, "preview.png", "preview"))
         if self.middle is not None and "thumbnail" in self.outputs:
             write_thumbnail(self.directory / "thumbnail.jpg", self.middle.overlay)

@@ -146,6 +146,8 @@ def _document(build: Builder, head: MorphHead, targets: dict[str, Any], name: st
     }
     attribute, looks = _textured(build, head) if head.texture is not None else _coloured(build, head)
     attributes |= attribute
+    for measure, values in head.measures.items():
+        attributes[f"_{measure.upper()}"] = build.floats(values[:, None], ARRAY_BUFFER)
     primitive = {"attributes": attributes, "indices": build.indices(head.faces), "material": 0, **targets}
     mesh: dict[str, Any] = {"name": name, "primitives": [primitive]}
     if targets:

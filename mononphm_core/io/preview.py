@@ -1,4 +1,5 @@
-"""Pictures for a quick judgement: input, the shaded mesh over it, the shaded mesh alone, side by side.
+"""Pictures for a quick judgement: input, the shaded mesh over it, the shaded mesh alone; below, where its colours are
+wrong, the mesh in its colours, and the mesh turning.
 
 The panes show the part of the picture where the head is during the whole clip, so that eyes and mouth are large enough
 to see whether the mesh's lie on them. Nothing of the input's metadata is copied.
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,11 +19,12 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from scipy.ndimage import binary_erosion
+from scipy.spatial.transform import Rotation
 
 from mononphm_core.io.atomic import atomic_path
 from mononphm_core.meshing.clean import vertex_normals
 from mononphm_core.meshing.raster import Raster, rasterise
-from mononphm_core.meshing.shade import shade
+from mononphm_core.meshing.shade import as_heat, in_light, shade
 from mononphm_core.types import MM_PER_UNIT, Frame, HeadMesh, Intrinsics, TrackedSequence
 
 PANE_PX = 512
@@ -38,6 +41,12 @@ MESH_OPACITY = 0.62
 OVERLAY_TINT = np.array([0.66, 0.86, 1.0])
 """A cool clay, told apart from skin at once."""
 OUTLINE = np.array([0.15, 0.85, 1.0])
+WORST = 0.25
+"""Of the whole range of colours: an error that the heat map shows as its brightest."""
+ONCE_AROUND_S = 6.0
+"""How long the turning head takes."""
+STILL_TURN_DEG = 40.0
+"""The turned head of a picture that does not move."""
 SLOWEST_REAL_GAP_S = 0.25
 """With more time than this between frames the preview is played at `SLIDE_FPS` instead of in real time."""
 SLIDE_FPS = 8
@@ -126,31 +135,104 @@ def view_of(sequence: TrackedSequence, w2c: Float[np.ndarray, "frames 4 4"]) -> 
 
 @dataclass(frozen=True)
 class Panes:
-    """The three pictures of one frame, all of the view's size."""
+    """The pictures of one frame, all of the view's size, each drawn when it is asked for."""
 
-    picture: UInt8[np.ndarray, "height width 3"]
-    overlay: UInt8[np.ndarray, "height width 3"]
-    shaded: UInt8[np.ndarray, "height width 3"]
+    input: Float[np.ndarray, "height width 3"]
+    """The view's part of the frame, in [0, 1]."""
+    mesh: HeadMesh | None
+    """In the camera's frame, millimetres."""
+    camera: Intrinsics
+    """Of a pane."""
+    light: Float[np.ndarray, "9 3"] | None = None
+    turn_deg: float = 0.0
+    """How far the head of `turned` has gone about its vertical axis."""
 
-    def side_by_side(self) -> UInt8[np.ndarray, "height columns 3"]:
-        return np.concatenate([self.picture, self.overlay, self.shaded], axis=1)
+    @property
+    def picture(self) -> UInt8[np.ndarray, "height width 3"]:
+        return _bytes(self.input)
+
+    @property
+    def overlay(self) -> UInt8[np.ndarray, "height width 3"]:
+        """The shaded mesh over the picture; the plain picture where there is no mesh."""
+        if self.mesh is None:
+            return self.picture
+        seen, surface = self._raster.covered[..., None], self._surface
+        overlay = np.where(seen, self.input + MESH_OPACITY * (surface * OVERLAY_TINT - self.input), self.input)
+        return _bytes(np.where(_outline(self._raster)[..., None], OUTLINE, overlay))
+
+    @property
+    def shaded(self) -> UInt8[np.ndarray, "height width 3"]:
+        return self._grounded(None if self.mesh is None else self._surface)
+
+    @property
+    def coloured(self) -> UInt8[np.ndarray, "height width 3"]:
+        """The mesh in its own colours; clay where it has none."""
+        if self.mesh is None or self.mesh.colours is None:
+            return self.shaded
+        return self._grounded(shade(self._raster, self._normals, self.mesh.faces, self.mesh.colours / 255.0))
+
+    @property
+    def error(self) -> UInt8[np.ndarray, "height width 3"]:
+        """How far the mesh's colours in the clip's light are from the picture: dark blue as they should, yellow from
+        `WORST` of the whole range on. Around it the picture, dimmed."""
+        dim = 0.35 * self.input
+        if self.mesh is None or self.mesh.colours is None or self.light is None or not self.light.any():
+            return _bytes(dim)
+        drawn = in_light(self._raster, self._normals, self.mesh.faces, self.mesh.colours / 255.0, self.light)
+        wrong = np.abs(drawn - self.input).mean(-1) / WORST
+        return _bytes(np.where(self._raster.covered[..., None], as_heat(wrong), dim))
+
+    @property
+    def turned(self) -> UInt8[np.ndarray, "height width 3"]:
+        """The mesh from elsewhere: turned about its own middle by `turn_deg`."""
+        if self.mesh is None or not len(self.mesh.vertices):
+            return self._grounded(None)
+        turn = Rotation.from_euler("y", self.turn_deg, degrees=True).as_matrix()
+        middle = (self.mesh.vertices.min(0) + self.mesh.vertices.max(0)) / 2
+        mesh = replace(self.mesh, vertices=(self.mesh.vertices - middle) @ turn.T + middle)
+        raster = rasterise(mesh.vertices, mesh.faces, self.camera)
+        surface = shade(raster, self._normals @ turn.T, mesh.faces)
+        return _bytes(np.where(raster.covered[..., None], surface, BACKGROUND))
+
+    def grid(self) -> UInt8[np.ndarray, "rows columns 3"]:
+        """Input, overlay and mesh; below them the error, the mesh in its colours, and from elsewhere."""
+        above = np.concatenate([self.picture, self.overlay, self.shaded], axis=1)
+        return np.concatenate([above, np.concatenate([self.error, self.coloured, self.turned], axis=1)])
+
+    def _grounded(self, surface: Float[np.ndarray, "height width 3"] | None) -> UInt8[np.ndarray, "height width 3"]:
+        if surface is None:
+            return _bytes(np.broadcast_to(BACKGROUND, self.input.shape))
+        return _bytes(np.where(self._raster.covered[..., None], surface, BACKGROUND))
+
+    @cached_property
+    def _raster(self) -> Raster:
+        assert self.mesh is not None
+        return rasterise(self.mesh.vertices, self.mesh.faces, self.camera)
+
+    @cached_property
+    def _normals(self) -> Float[np.ndarray, "vertices 3"]:
+        assert self.mesh is not None
+        return vertex_normals(self.mesh)
+
+    @cached_property
+    def _surface(self) -> Float[np.ndarray, "height width 3"]:
+        assert self.mesh is not None
+        return shade(self._raster, self._normals, self.mesh.faces)
 
 
 def paint(
-    frame: Frame, mesh: HeadMesh | None, intrinsics: Intrinsics, w2c: Float[np.ndarray, "4 4"], view: View
+    frame: Frame,
+    mesh: HeadMesh | None,
+    intrinsics: Intrinsics,
+    w2c: Float[np.ndarray, "4 4"],
+    view: View,
+    light: Float[np.ndarray, "9 3"] | None = None,
+    turn_deg: float = 0.0,
 ) -> Panes:
-    """The panes of one frame; `mesh` is in world millimetres. Without a mesh the overlay is the plain picture."""
-    picture = view.cut(frame.rgb, intrinsics)
-    overlay, shaded = picture, np.broadcast_to(BACKGROUND, picture.shape)
+    """The panes of one frame; `mesh` is in world millimetres, `light` as `TrackedSequence.light`."""
     if mesh is not None:
-        x_camera = mesh.vertices.astype(np.float64) @ w2c[:3, :3].T + w2c[:3, 3]
-        raster = rasterise(x_camera, mesh.faces, view.camera(intrinsics))
-        surface = shade(raster, vertex_normals(replace(mesh, vertices=x_camera)), mesh.faces)
-        seen = raster.covered[..., None]
-        shaded = np.where(seen, surface, BACKGROUND)
-        overlay = np.where(seen, picture + MESH_OPACITY * (surface * OVERLAY_TINT - picture), picture)
-        overlay = np.where(_outline(raster)[..., None], OUTLINE, overlay)
-    return Panes(_bytes(picture), _bytes(overlay), _bytes(shaded))
+        mesh = replace(mesh, vertices=mesh.vertices.astype(np.float64) @ w2c[:3, :3].T + w2c[:3, 3])
+    return Panes(view.cut(frame.rgb, intrinsics), mesh, view.camera(intrinsics), light, turn_deg)
 
 
 def _outline(raster: Raster) -> Bool[np.ndarray, "height width"]:
@@ -203,7 +285,9 @@ class PreviewVideo:
         self._container.mux(self._stream.encode(None))
 
     def _open(self, width: int, height: int) -> None:
-        self._stream = self._container.add_stream("libx264", rate=30, options={"preset": "veryfast", "crf": "20"})
+        self._stream = self._container.add_stream(
+            "libx264", rate=30, options={"preset": "veryfast", "crf": "20", "g": "12"}
+        )
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         context = self._stream.codec_context
         context.time_base = TIME_BASE

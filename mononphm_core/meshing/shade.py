@@ -9,6 +9,12 @@ from mononphm_core.meshing.raster import Raster
 KEY_LIGHT = np.array([-0.35, -0.55, -0.76])
 """Direction to the light, camera frame (x right, y down, z forward): over the viewer's left shoulder."""
 CLAY = (0.80, 0.78, 0.75)
+GAMMA = 2.2
+"""As `rendering.light` has it."""
+HEAT = np.array(
+    [[68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142], [31, 158, 137], [53, 183, 121],
+     [110, 206, 88], [181, 222, 43], [253, 231, 37]], np.float64
+)  # fmt: skip
 AMBIENT, KEY, HEAD = 0.20, 0.50, 0.36
 CREASE_SIZE = 0.018
 """Width of the creases that are darkened, of the square root of the covered area."""
@@ -35,6 +41,28 @@ def shade(
     light = (AMBIENT + KEY * key + HEAD * head) * crease_shade(raster)
     base = np.array(CLAY) if albedo is None else raster.interpolate(albedo, faces)
     return np.where(raster.covered[..., None], np.clip(base * light[..., None], 0.0, 1.0), 0.0)
+
+
+def in_light(
+    raster: Raster,
+    normals_camera: Float[np.ndarray, "vertices 3"],
+    faces: Int[np.ndarray, "faces 3"],
+    albedo: Float[np.ndarray, "vertices 3"],
+    light: Float[np.ndarray, "9 3"],
+) -> Float[np.ndarray, "height width 3"]:
+    """The surface (sRGB albedo) under order-2 irradiance of the camera's frame; twin of `rendering.light.lit`."""
+    normal = raster.interpolate(normals_camera, faces)
+    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
+    x, y, z = normal[..., 0], normal[..., 1], normal[..., 2]
+    basis = np.stack([np.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], -1)
+    reflect = np.maximum(raster.interpolate(albedo, faces), 1e-3)
+    return np.clip(reflect * np.maximum(basis @ light, 0.02) ** (1 / GAMMA), 0.0, 1.0)
+
+
+def as_heat(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape 3"]:
+    """Colours of values in [0, 1]: dark blue over green to yellow (viridis, Smith and van der Walt 2015)."""
+    at = np.clip(values, 0.0, 1.0) * (len(HEAT) - 1)
+    return np.stack([np.interp(at, np.arange(len(HEAT)), HEAT[:, k]) for k in range(3)], -1) / 255.0
 
 
 def crease_shade(raster: Raster) -> Float[np.ndarray, "height width"]:

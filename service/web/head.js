@@ -1,20 +1,26 @@
-// The animated head of a GLB file: one mesh with shapes, turned by pointer, touch and keys, drawn only when something changes.
+// The animated head of a GLB file: shapes added up here, not by the graphics side; drawn only when something changes.
 
 import {
-  AnimationMixer, Box3, DirectionalLight, GLTFLoader, HemisphereLight, LoopOnce, OrbitControls, PerspectiveCamera, Scene, Sphere,
-  Spherical, Vector3, WebGLRenderer,
+  BufferAttribute, BufferGeometry, CanvasTexture, DirectionalLight, DoubleSide, HemisphereLight, Mesh, MeshLambertMaterial, OrbitControls,
+  PerspectiveCamera, Quaternion, Scene, Spherical, SRGBColorSpace, Vector3, WebGLRenderer,
 } from "/web/three.js";
 import { problemOf } from "/web/api.js";
+import { addPart, readGlb } from "/web/glb.js";
+import { colourAt, top } from "/web/ramp.js";
 
 const FOV_DEG = 26;
 const CLAY = 0xc9c5bf;
-export const LOOKS = { textured: "Texture", shaded: "Shape", wireframe: "Triangles" };
+const LOOKS = { textured: "Texture", shaded: "Shape", wireframe: "Triangles" };
+const MEASURES = {
+  _UNCERTAINTY_MM: { name: "Uncertainty", says: "one standard deviation of the surface, mm", digits: 1 },
+  _DIFFERENCE: { name: "Error", says: "colour of the model against the pictures, of full scale", digits: 2 },
+};
 
 export class Head {
   constructor(canvas) {
     this.canvas = canvas;
     try {
-      this.renderer = new WebGLRenderer({ canvas, antialias: true, alpha: true });
+      this.renderer = new WebGLRenderer({ canvas, antialias: !drawnByProcessor(), alpha: true });
     } catch {
       throw new Error("This browser shows no WebGL 2, so the head cannot be turned here. The files below can be opened in any 3D program.");
     }
@@ -40,51 +46,82 @@ export class Head {
   async load(href) {
     const answer = await fetch(href);
     if (!answer.ok) throw problemOf(answer.status, await answer.text());
-    const gltf = await new GLTFLoader().parseAsync(await answer.arrayBuffer(), "");
-    this.scene.add(gltf.scene);
-    gltf.scene.traverse((node) => { if (node.isMesh) this.mesh = node; });
+    this.clip = readGlb(await answer.arrayBuffer());
+    const { positions, normals, uv, triangles, picture, times, scale } = this.clip;
+    this.geometry = new BufferGeometry();
+    this.geometry.setAttribute("position", new BufferAttribute(positions.slice(), 3));
+    this.geometry.setAttribute("normal", new BufferAttribute(normals.slice(), 3));
+    if (uv) this.geometry.setAttribute("uv", new BufferAttribute(uv, 2));
+    this.geometry.setIndex(new BufferAttribute(triangles, 1));
+    if (picture) this.texture = Object.assign(new CanvasTexture(await createImageBitmap(picture)), { flipY: false, colorSpace: SRGBColorSpace });
+    this.mesh = new Mesh(this.geometry, new MeshLambertMaterial({ side: DoubleSide }));
+    this.setLook(this.look);
     this.mesh.frustumCulled = false; // shapes move it out of its box
-    this.texture = this.mesh.material.map;
-    this.coloured = this.mesh.material.vertexColors; // a model without a texture has its colours there
-    this.paper = this.mesh.material.color.clone();
-    const [clip] = gltf.animations;
-    this.times = clip ? Array.from(clip.tracks[0].times) : [0];
-    if (clip) {
-      this.mixer = new AnimationMixer(gltf.scene);
-      const action = this.mixer.clipAction(clip);
-      action.setLoop(LoopOnce);
-      action.clampWhenFinished = true;
-      action.play();
-    }
-    this.seek(this.times[0]);
+    this.mesh.scale.setScalar(scale);
+    this.scene.add(this.mesh);
+    this.seek(times[0]);
+    this.mesh.updateMatrixWorld();
+    this.geometry.computeBoundingSphere();
+    this.ball = this.geometry.boundingSphere.clone().applyMatrix4(this.mesh.matrixWorld);
     this.rest = { position: this.mesh.position.clone(), quaternion: this.mesh.quaternion.clone() };
-    this.ball = new Box3().setFromObject(this.mesh, true).getBoundingSphere(new Sphere());
     this.reset();
-    return this.times;
+    return times;
   }
 
+  // Shapes and motion at a time of the clip, straight between key frames.
   seek(seconds) {
-    if (this.mixer) {
-      for (const action of this.mixer._actions) { action.enabled = true; action.paused = false; }
-      this.mixer.setTime(seconds);
-    }
-    if (this.still && this.rest) {
-      this.mesh.position.copy(this.rest.position);
-      this.mesh.quaternion.copy(this.rest.quaternion);
-    }
+    const { times, shapes, positions, normals, rotation, translation, weights } = this.clip;
+    const after = times.findIndex((time) => time > seconds);
+    const high = after < 0 ? times.length - 1 : after, low = Math.max(high - 1, 0);
+    const share = high === low ? 0 : Math.max(0, Math.min(1, (seconds - times[low]) / (times[high] - times[low])));
+    const { position, normal } = this.geometry.attributes;
+    position.array.set(positions);
+    normal.array.set(normals);
+    shapes.forEach((shape, k) => {
+      const a = weights[low * shapes.length + k], b = weights[high * shapes.length + k], weight = a + share * (b - a);
+      if (Math.abs(weight) < 1e-4) return;
+      addPart(position.array, shape.position, weight);
+      addPart(normal.array, shape.normal, weight);
+    });
+    position.needsUpdate = normal.needsUpdate = true;
+    const turn = new Quaternion().fromArray(rotation, 4 * low).slerp(new Quaternion().fromArray(rotation, 4 * high), share);
+    const place = new Vector3().fromArray(translation, 3 * low).lerp(new Vector3().fromArray(translation, 3 * high), share);
+    this.mesh.quaternion.copy(this.still && this.rest ? this.rest.quaternion : turn);
+    this.mesh.position.copy(this.still && this.rest ? this.rest.position : place);
     this.draw();
+  }
+
+  // [look, name] of what this file can be shown as.
+  get looks() {
+    const measured = Object.keys(this.clip.measures).filter((name) => MEASURES[name]).map((name) => [name, MEASURES[name].name]);
+    return [...Object.entries(LOOKS), ...measured];
+  }
+
+  // The scale of a coloured look in words and colours; null for the others.
+  get scale() {
+    if (!MEASURES[this.look]) return null;
+    const { says, digits } = MEASURES[this.look];
+    return { says, to: top(this.clip.measures[this.look]).toFixed(digits), colours: [0, 0.25, 0.5, 0.75, 1].map(colourAt) };
   }
 
   setLook(look) {
     this.look = look;
-    const { material } = this.mesh;
-    material.map = look === "textured" ? this.texture : null;
-    material.vertexColors = look === "textured" && this.coloured;
-    material.color.copy(this.paper);
-    if (look !== "textured") material.color.setHex(CLAY);
+    const { material } = this.mesh, measure = MEASURES[look] ? this.clip.measures[look] : null;
+    const own = look === "textured" && !this.texture ? this.clip.colours : null;
+    if (measure) this.colour(measure);
+    else if (own) this.geometry.setAttribute("color", new BufferAttribute(own, this.clip.colourSize, !(own instanceof Float32Array)));
+    material.map = look === "textured" ? this.texture || null : null;
+    material.color.setHex(look === "textured" || measure ? 0xffffff : CLAY);
+    material.vertexColors = Boolean(measure || own);
     material.wireframe = look === "wireframe";
     material.needsUpdate = true;
     this.draw();
+  }
+
+  colour(measure) {
+    const most = top(measure), colours = new Uint8Array(3 * measure.length);
+    measure.forEach((value, k) => colours.set(Number.isFinite(value) && value >= 0 ? colourAt(value / most) : [150, 150, 150], 3 * k));
+    this.geometry.setAttribute("color", new BufferAttribute(colours, 3, true));
   }
 
   // As the clip's camera sees it, from near enough to fill the view.
@@ -124,7 +161,7 @@ export class Head {
   fit() {
     const { clientWidth: width, clientHeight: height } = this.canvas;
     if (!width || !height) return;
-    this.renderer.setPixelRatio(Math.min(devicePixelRatio || 1, 2));
+    this.renderer.setPixelRatio(drawnByProcessor() ? 1 : Math.min(devicePixelRatio || 1, 2));
     this.renderer.setSize(width, height, false);
     this.camera.aspect = width / height;
     this.camera.updateProjectionMatrix();
@@ -137,5 +174,20 @@ export class Head {
     requestAnimationFrame(() => { this.waiting = false; this.paint(); });
   }
 
-  paint() { this.renderer.render(this.scene, this.camera); }
+  paint() {
+    this.renderer.render(this.scene, this.camera);
+    this.painted = (this.painted || 0) + 1;
+  }
+}
+
+// Whether there is no graphics processor: then every pixel counts, and edges are not smoothed.
+let processorDraws = null;
+function drawnByProcessor() {
+  if (processorDraws === null) {
+    const gl = document.createElement("canvas").getContext("webgl2");
+    const facts = gl && gl.getExtension("WEBGL_debug_renderer_info");
+    processorDraws = Boolean(facts && /swiftshader|llvmpipe|software|basic render/i.test(gl.getParameter(facts.UNMASKED_RENDERER_WEBGL)));
+    if (gl) gl.getExtension("WEBGL_lose_context")?.loseContext();
+  }
+  return processorDraws;
 }

@@ -1,4 +1,5 @@
-import { ask, bytes, jobPath, moment, newKey, problemOf, Refused, seconds, showProblem, STATES } from "/web/api.js";
+import { ask, bytes, jobPath, moment, newKey, Refused, seconds, showProblem, STATES } from "/web/api.js";
+import { Upload } from "/web/upload.js";
 
 const $ = (id) => document.getElementById(id);
 const PAGE = 20;
@@ -39,33 +40,34 @@ function send(file) {
   const options = { quality: $("quality").value };
   const frames = $("frames").valueAsNumber;
   if (frames >= 1) options.max_frames = Math.floor(frames);
-  const body = new FormData();
-  body.append("options", JSON.stringify(options));
-  body.append("file", file, file.name);
-  const request = new XMLHttpRequest();
-  sending = request;
   $("name").textContent = file.name;
   $("size").textContent = bytes(file.size);
   $("bar").value = 0;
   $("said").textContent = "Sending";
   $("sending").hidden = false;
-  request.upload.onprogress = (event) => {
-    if (!event.lengthComputable) return;
-    $("bar").value = event.loaded / event.total;
-    $("said").textContent = event.loaded < event.total ? `Sending: ${Math.floor(100 * event.loaded / event.total)} %` : "Checking";
-  };
-  request.onload = () => {
-    if (request.status === 202) {
-      location.assign(`/r/${encodeURIComponent(JSON.parse(request.responseText).id)}`);
-    } else {
-      ended(problemOf(request.status, request.responseText));
-    }
-  };
-  request.onerror = () => ended(problemOf(0, ""));
-  request.onabort = () => ended(null);
-  request.open("POST", "/reconstructions");
-  request.setRequestHeader("Idempotency-Key", newKey());
-  request.send(body);
+  sending = new Upload(file, (sent, total, waiting) => {
+    $("bar").value = sent / total;
+    const share = `${Math.floor(100 * sent / total)} %`;
+    $("said").textContent = waiting ? `The connection broke at ${share}; trying again` : sent < total ? `Sending: ${share}` : "Checking";
+  });
+  submit(sending, options).catch(ended);
+}
+
+async function submit(upload, options) {
+  const upload_id = await upload.send();
+  if (upload_id === null) return;
+  let job;
+  try {
+    job = await ask("/reconstructions", {
+      method: "POST", headers: { Accept: "application/json", "Content-Type": "application/json", "Idempotency-Key": newKey() },
+      body: JSON.stringify({ upload_id, options }),
+    });
+  } catch (error) {
+    if (error.status >= 400 && error.status < 500) upload.stop();
+    throw error;
+  }
+  upload.forget();
+  location.assign(`/r/${encodeURIComponent(job.id)}`);
 }
 
 function ended(error) {
@@ -126,7 +128,7 @@ async function readJobs() {
 }
 
 $("file").addEventListener("change", () => { if ($("file").files[0]) send($("file").files[0]); });
-$("stop").addEventListener("click", () => sending && sending.abort());
+$("stop").addEventListener("click", () => { if (sending) { sending.stop(); ended(null); } });
 $("older").addEventListener("click", () => { shown += PAGE; readJobs(); });
 $("form").addEventListener("submit", (event) => event.preventDefault());
 for (const kind of ["dragenter", "dragover"]) {

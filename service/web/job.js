@@ -1,6 +1,6 @@
 import { ask, bytes, jobPath, moment, problemOf, seconds, showProblem, STATES } from "/web/api.js";
 import { drawCurves, readCurves } from "/web/curves.js";
-import { Head, LOOKS } from "/web/head.js";
+import { Head } from "/web/head.js";
 import { Player } from "/web/player.js";
 import { boundsOf, readPly } from "/web/ply.js";
 import { Viewer } from "/web/viewer.js";
@@ -162,7 +162,7 @@ function showPreview(named) {
   const picture = document.createElement(film ? "video" : "img");
   picture.src = (film || still).href;
   if (film) Object.assign(picture, { controls: true, loop: true, muted: true, playsInline: true, preload: "metadata" });
-  else picture.alt = "Input, the mesh over it, and the mesh alone, side by side";
+  else picture.alt = "Input, the mesh over it, and the mesh alone; below, its colour error, the mesh in its colours, and turned";
   $("preview").prepend(picture);
   $("preview").hidden = false;
   return film ? picture : null;
@@ -227,7 +227,9 @@ async function showAnimation(animation, meshes, film, manifest, table) {
   const fits = (manifest.quality || {}).frames || [];
   const frames = times.map((seconds, place) => ({ index: fits[place] ? fits[place].frame_index : place, seconds, fit: fits[place] || null }));
   const player = new Player(frames, (place, seconds) => head.seek(seconds), film);
-  buttons(Object.entries(LOOKS).map(([look, name]) => ({ name, pressed: () => head.look === look, press: () => head.setLook(look) })));
+  buttons(head.looks.map(([look, name]) => ({
+    name, pressed: () => head.look === look, press: () => { head.setLook(look); showScale(head.scale); },
+  })));
   $("still").hidden = frames.length < 2;
   $("still").addEventListener("click", () => {
     head.still = !head.still;
@@ -242,6 +244,19 @@ async function showAnimation(animation, meshes, film, manifest, table) {
   if (!answer.ok) return;
   player.onplace = drawCurves($("curves"), $("curve-names"), readCurves(await answer.text()));
   player.onplace(player.place);
+}
+
+// What the colours of the head mean, where they stand for numbers.
+function showScale(scale) {
+  $("scale").hidden = !scale;
+  if (!scale) return;
+  $("scale-says").textContent = scale.says;
+  $("scale-to").textContent = `${scale.to} and more`;
+  $("scale-bar").replaceChildren(...scale.colours.map((colour) => {
+    const box = document.createElement("span");
+    box.style.backgroundColor = `rgb(${colour.join(" ")})`;
+    return box;
+  }));
 }
 
 function buttons(choices) {

@@ -45,19 +45,35 @@ export class Player {
   }
 
   mark(place) {
+    this.ticks[this.place].classList.remove("here");
+    this.ticks[place].classList.add("here");
     this.place = place;
     $("slider").value = place;
     $("slider").setAttribute("aria-valuetext", this.label(place));
     $("frame-said").textContent = this.label(place);
-    this.ticks.forEach((tick, at) => tick.classList.toggle("here", at === place));
     this.onplace(place);
   }
 
   go(place) {
     this.mark(place);
     const { seconds } = this.frames[place];
-    if (this.film && this.film.readyState > 0) this.film.currentTime = this.filmSeconds(place, seconds) + 0.001;
+    this.seekFilm(this.filmSeconds(place, seconds) + 0.001);
     return this.show(place, seconds);
+  }
+
+  // One seek at a time: while the film looks for a picture, only the last wish is kept.
+  seekFilm(seconds) {
+    const { film } = this;
+    if (!film || film.readyState === 0) return;
+    if (!film.seeking) { film.currentTime = seconds; return; }
+    if (this.wish === undefined) {
+      film.addEventListener("seeked", () => {
+        const wish = this.wish;
+        this.wish = undefined;
+        if (!this.playing) film.currentTime = wish;
+      }, { once: true });
+    }
+    this.wish = seconds;
   }
 
   toggle() { if (this.playing) this.pause(); else this.play(); }

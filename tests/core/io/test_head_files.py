@@ -135,3 +135,13 @@ def test_the_texture_can_be_taken_out_again(head):
         )
         is None
     )
+
+
+def test_figures_of_the_corners_travel_under_names_of_their_own(head, sequence, tmp_path):
+    """An underscore, as the format demands of attributes that it does not know."""
+    figures = np.linspace(0, 1, len(head.vertices)).astype(np.float32)
+    data = animated_glb(replace(head, measures={"uncertainty_mm": figures}), sequence, still_camera())
+    attributes = parts(data)[0]["meshes"][0]["primitives"][0]["attributes"]
+    np.testing.assert_array_equal(rows_of(data, attributes["_UNCERTAINTY_MM"])[:, 0], figures)
+    (tmp_path / "head.glb").write_bytes(data)
+    assert khronos_issues(tmp_path / "head.glb")["messages"] == []

@@ -1,11 +1,18 @@
 """The preview pictures: what lies where, and that films play."""
 
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mononphm_core.io.preview import BACKGROUND, View, paint, preview_video, view_of, write_thumbnail
+from mononphm_core.meshing.clean import vertex_normals
+from mononphm_core.meshing.raster import rasterise
+from mononphm_core.meshing.shade import as_heat, in_light
+from mononphm_core.rendering.light import lit
 from mononphm_core.types import Frame
 from tests.core.io.delivery import CAMERA, DISTANCE_MM, RADIUS_MM, ball, pictures, tracked
 
@@ -135,5 +142,45 @@ def test_a_frame_without_a_head_is_shown_as_it_is():
     frame = pictures((0,))[0]
     panes = paint(frame, None, CAMERA, np.eye(4), View(0.0, 0.0, 320.0, 240.0, 320, 240))
     assert np.array_equal(panes.overlay, frame.rgb)
-    assert panes.side_by_side().shape == (240, 960, 3)
+    assert panes.grid().shape == (480, 960, 3)
     assert isinstance(frame, Frame)
+
+
+def test_the_error_pane_is_dark_where_colours_are_right_and_bright_where_they_are_wrong():
+    """A ball painted into the picture in its own colours and light, half of it too dark: the halves tell apart."""
+    sequence, mesh = tracked((0,)), ball()
+    colours = np.full((len(mesh.vertices), 3), 160, np.uint8)
+    light = np.zeros((9, 3))
+    light[0], light[2] = 0.8, -0.3
+    view = View(0.0, 0.0, 320.0, 240.0, 320, 240)
+    coloured = replace(mesh, colours=colours)
+    blank = Frame(np.zeros((240, 320, 3), np.uint8), 0, 0.0)
+    bare = paint(blank, coloured, sequence.intrinsics, np.eye(4), view, light)
+    normals = vertex_normals(replace(mesh, vertices=mesh.vertices.astype(np.float64)))
+    raster = rasterise(mesh.vertices.astype(np.float64), mesh.faces, CAMERA)
+    seen = in_light(raster, normals, mesh.faces, colours / 255.0, light)
+    normal = raster.interpolate(normals, mesh.faces)[raster.covered]
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    slow = lit(torch.full(normal.shape, 2 * 160 / 255 - 1), torch.tensor(normal), torch.tensor(light))
+    np.testing.assert_allclose(seen[raster.covered], slow, atol=1e-6)
+    painted = np.where(raster.covered[..., None], 255 * seen, 0)
+    painted[:, :160] *= 0.5
+    panes = paint(Frame(painted.round().astype(np.uint8), 0, 0.0), coloured, CAMERA, np.eye(4), view, light)
+    left, right = (panes.error[side][raster.covered[side]].mean(0) for side in (np.s_[:, :150], np.s_[:, 170:]))
+    np.testing.assert_allclose(right, as_heat(np.zeros(1))[0] * 255, atol=3)  # one byte of the picture
+    assert left[1] > right[1] + 100
+    assert np.array_equal(bare.coloured.shape, bare.error.shape)
+
+
+def test_the_turned_head_is_the_mesh_from_elsewhere():
+    """A ball with a bump at its right: after a quarter turn the outline has lost it, after a whole one it is back."""
+    mesh = ball()
+    bump = mesh.vertices.copy()
+    bump[:, 0] = np.where(bump[:, 0] > 0.8 * RADIUS_MM, 1.5 * bump[:, 0], bump[:, 0])
+    view = View(0.0, 0.0, 320.0, 240.0, 320, 240)
+    covered = {}
+    for turn in (0.0, 90.0, 360.0):
+        panes = paint(pictures((0,))[0], replace(mesh, vertices=bump), CAMERA, np.eye(4), view, None, turn)
+        covered[turn] = (np.abs(panes.turned - BACKGROUND * 255).max(-1) > 1).sum()
+        assert np.array_equal(panes.turned, panes.shaded) or turn == 90.0
+    assert covered[90.0] < covered[0.0] == covered[360.0]
