@@ -16,6 +16,7 @@ from mononphm_core.io.delivered import Delivered
 from mononphm_core.io.mesh_files import read_mesh
 from mononphm_core.io.preview import paint, view_of
 from mononphm_core.types import Frame, HeadMesh, IdentityCode, OnStep, TrackedSequence, ignore_steps
+from worker import models
 from worker.heads import absent, blendshapes, from_run, head_maker
 from worker.ledger.options import ReconstructionOptions
 from worker.pipeline import (
@@ -45,7 +46,7 @@ def run(
     """
     options = options or ReconstructionOptions()
     who, act = Delivered.open(identity), Delivered.open(expressions)
-    card = registry.find_model(who.model[0])
+    card = models.find(who.model[0])
     if who.model != act.model or who.model[1] != card.sha256:
         raise ConfigError(
             f"the runs were made by {describe(who)} and {describe(act)}, installed is {card.name} "

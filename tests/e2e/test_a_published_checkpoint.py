@@ -15,6 +15,8 @@ from mononphm_cli.probes import write_clip
 from mononphm_core.io.artifacts import verify_artifacts
 from mononphm_core.io.mesh_files import read_mesh
 from tests.golden.checkpoints import anchors, configuration, states, write_experiment
+from worker import transfer
+from worker.ledger.options import ReconstructionOptions
 
 pytestmark = pytest.mark.slow
 NAME = "pretrained_tiny"
@@ -76,6 +78,15 @@ def test_one_topology_shows_each_frame_of_it_where_its_mesh_lies(delivered):
         mesh = read_mesh(delivered.folder / "meshes" / f"frame_{frame:05d}.ply")
         away = cKDTree(acted * [1000, -1000, -1000]).query(mesh.vertices)[0]
         assert np.median(away) < 3.0  # millimetres; the grid's cells are 40, this head is wavy
+
+
+def test_its_head_can_act_what_another_run_did(delivered, tmp_path):
+    """Here its own run: the same codes give the same head again, one topology included."""
+    small = ReconstructionOptions.from_json({"mesh_resolution": 32, "outputs": ["animation", "meshes"]})
+    transfer.run(delivered.folder, delivered.folder, tmp_path / "acted", small)
+    assert verify_artifacts(tmp_path / "acted") == []
+    again, before = (folder / "animation.glb" for folder in (tmp_path / "acted", delivered.folder))
+    np.testing.assert_allclose(played(again.read_bytes(), 1), played(before.read_bytes(), 1), atol=2e-3)  # metres
 
 
 def test_the_published_solver_was_chosen_by_itself_and_says_what_it_did(delivered):
