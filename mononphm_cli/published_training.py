@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ def published(
     run.mkdir(parents=True, exist_ok=True)
     options = RunOptions(epochs, seed, frozenset(exclude), anchors)
     figures = train(data, run, _document(config), options, torch.device(chosen(device)))
-    click.echo(json.dumps({"run": str(run), **{name: round(value, 6) for name, value in figures.items()}}))
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        click.echo(json.dumps({"run": str(run), **{name: round(value, 6) for name, value in figures.items()}}))
 
 
 def _place(given: Path | None, name: str, option: str) -> Path:
@@ -142,4 +144,5 @@ def _document(config: str) -> dict[str, Any]:
 
 
 def _logging() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    first = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(asctime)s %(message)s")

@@ -232,6 +232,7 @@ def test_two_processes_learn_what_one_learns_along_the_mean_of_both_gradients(da
         list(map(str, command)), env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, timeout=240
     )
     assert told.returncode == 0, told.stderr.decode()[-2000:]
+    assert json.loads(told.stdout)["run"] == str(tmp_path / "two")  # said once
     saved = torch.load(checkpoint.checkpoint_path(tmp_path / "two", 2), weights_only=True)
     trainer, mean_losses = twin_of_two(data, document, epochs=2)
     (tmp_path / "twin" / "checkpoints").mkdir(parents=True)
