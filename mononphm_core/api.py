@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mononphm_core.config import CameraChoice, FrameSelection, MediaLimits, MeshingConfig, PreprocessingConfig, Quality
+from mononphm_core.errors import ConfigError
 from mononphm_core.geometry.cameras import intrinsics_row, ray_directions
 from mononphm_core.io import registry
 from mononphm_core.io.media import read_clip
@@ -29,7 +30,7 @@ from mononphm_core.meshing.clean import cut_below, largest_component
 from mononphm_core.meshing.colours import colour_vertices
 from mononphm_core.meshing.isosurface import Vector, extract_surface
 from mononphm_core.meshing.published import published_colours, published_surface
-from mononphm_core.model.head import HeadModel
+from mononphm_core.model.head import Conditioned, HeadModel
 from mononphm_core.model.root_finding import find_roots
 from mononphm_core.preprocessing.observe import observe
 from mononphm_core.quirks import PUBLISHED
@@ -133,13 +134,27 @@ class Model:
         """The expression whose code is zero."""
         return next(self.network.parameters()).new_zeros(self.latent_sizes[2])
 
+    def conditioned(
+        self, identity: IdentityCode, expression: Float[Tensor, "..."], x: Float[Tensor, "..."] | None = None
+    ) -> Conditioned:
+        """The network for one person with one expression. ConfigError for codes or points of other sizes."""
+        given = [identity.z_geo, identity.z_app, expression]
+        for name, code, size in zip(("z_geo", "z_app", "the expression"), given, self.latent_sizes, strict=True):
+            if code.shape != (size,):
+                raise ConfigError(
+                    f"{name} is {list(code.shape)}; {self.name or 'this model'} has codes of {size} numbers"
+                )
+        if x is not None and (x.ndim != 2 or x.shape[1] != 3 or x.dtype != expression.dtype):
+            raise ConfigError(f"points are {list(x.shape)} {x.dtype}; expected [points, 3] {expression.dtype}")
+        return self.network.condition(identity.z_geo[None], expression[None], identity.z_app[None])
+
     def anchors(self, identity: IdentityCode) -> Float[Tensor, "anchors 3"]:
         """Facial key points of a person on the canonical head, head units. Differentiable in `identity.z_geo`."""
         return self.network.identity.anchors(identity.z_geo[None])[0]
 
     def posed_anchors(self, identity: IdentityCode, expression: Float[Tensor, "d_exp"]) -> Float[Tensor, "anchors 3"]:
         """Where those key points are with an expression; the last iterate where the search found none. No gradient."""
-        conditioned = self.network.condition(identity.z_geo[None], expression[None])
+        conditioned = self.conditioned(identity, expression)
         return find_roots(
             lambda x: self.network.to_canonical(x[None], conditioned)[0, :, :3], self.anchors(identity).detach()
         ).x
@@ -154,7 +169,7 @@ class Model:
         """
         given = (x_posed, identity.z_geo, identity.z_app, expression)
         create_graph = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
-        conditioned = self.network.condition(identity.z_geo[None], expression[None], identity.z_app[None])
+        conditioned = self.conditioned(identity, expression, x_posed)
         parts = []
         for x in (x_posed,) if create_graph else x_posed.split(CHUNK):
             found = self.network.query(x[None], conditioned, gradient=True, create_graph=create_graph)
@@ -167,14 +182,14 @@ class Model:
         self, x_posed: Float[Tensor, "points 3"], identity: IdentityCode, expression: Float[Tensor, "d_exp"]
     ) -> Float[Tensor, "points"]:
         """Signed distance alone: several times faster than `query`. Differentiable."""
-        conditioned = self.network.condition(identity.z_geo[None], expression[None])
+        conditioned = self.conditioned(identity, expression, x_posed)
         return self.network.sdf(x_posed[None], conditioned)[0]
 
     def to_canonical(
         self, x_posed: Float[Tensor, "points 3"], identity: IdentityCode, expression: Float[Tensor, "d_exp"]
     ) -> Float[Tensor, "points d_point"]:
         """Where posed points lie on the canonical head, then their ambient coordinates. Differentiable."""
-        conditioned = self.network.condition(identity.z_geo[None], expression[None])
+        conditioned = self.conditioned(identity, expression, x_posed)
         return self.network.to_canonical(x_posed[None], conditioned)[0]
 
 
@@ -257,7 +272,7 @@ def _fields(
     """Distance, and corrected albedo in [0, 1], of one head as functions of points. No gradient."""
     network = model.network
     with torch.no_grad():
-        conditioned = network.condition(identity.z_geo[None], expression[None], identity.z_app[None])
+        conditioned = model.conditioned(identity, expression)
 
     @torch.no_grad()
     def sdf(x: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
@@ -301,7 +316,7 @@ def render(
     )
     parts = []
     with torch.no_grad():
-        conditioned = network.condition(identity.z_geo[None], expression[None], identity.z_app[None])
+        conditioned = model.conditioned(identity, expression)
 
         def colour(x: Float[Tensor, "frames points 3"]) -> Float[Tensor, "frames points 3"]:
             found = network.query(x, conditioned).colour

@@ -13,7 +13,7 @@ from skimage import data
 
 import mononphm_core as mononphm
 from mononphm_core import api
-from mononphm_core.errors import AssetError, WeightsNotFound
+from mononphm_core.errors import AssetError, ConfigError, WeightsNotFound
 from mononphm_core.io import published, registry
 from mononphm_core.tracking.published.configuration import PublishedConfig
 from mononphm_core.types import HeadPose, IdentityCode, Intrinsics
@@ -128,6 +128,17 @@ def test_points_asked_in_pieces_are_the_points_asked_at_once(model, golden, pers
     monkeypatch.setattr(api, "CHUNK", 100)
     for part, same in zip(model.query(golden["queries"], person, golden["exp"].flatten()), whole, strict=True):
         torch.testing.assert_close(part, same, rtol=0, atol=1e-6)
+
+
+def test_codes_of_another_model_and_points_of_no_space_are_named(model, golden, person):
+    """The usual mistakes of a first script, in the interface's words and not in those of a matrix product."""
+    expression, x = golden["exp"].flatten(), golden["queries"]
+    with pytest.raises(ConfigError, match=r"z_app is \[5\]; tiny has codes of 272 numbers"):
+        model.query(x, IdentityCode(person.z_geo, torch.zeros(5)), expression)
+    with pytest.raises(ConfigError, match=r"the expression is \[100\]; tiny has codes of 12"):
+        mononphm.extract_mesh(model, person, torch.zeros(100))
+    with pytest.raises(ConfigError, match=r"points are \[\d+, 3\] torch.float64; expected \[points, 3\] torch.float32"):
+        model.to_canonical(x.double(), person, expression)
 
 
 def test_a_query_is_differentiable_to_second_order(model, golden, person):
