@@ -10,6 +10,7 @@ and pictures, each counted by the share of its pictures that give a usable obser
 """
 
 import argparse
+import importlib
 import json
 import time
 from collections import defaultdict
@@ -25,12 +26,14 @@ from mononphm_core.config import CameraChoice, FrameSelection
 from mononphm_core.errors import MonoNPHMError
 from mononphm_core.io import registry
 from mononphm_core.io.media import read_clip
-from mononphm_core.preprocessing import observe
+from mononphm_core.preprocessing import describe, finder, observe
 from mononphm_core.tracking.landmark_fit import fit_landmarks
 from mononphm_core.types import Observation, ObservedClip
 from worker import pipeline
 from worker.ledger.options import ReconstructionOptions
 
+observe_module = importlib.import_module("mononphm_core.preprocessing.observe")
+_DEFAULT = ReconstructionOptions.from_json({})
 Array = np.ndarray[Any, np.dtype[Any]]
 REGIONS = {
     "eyes": [
@@ -71,6 +74,44 @@ def _masks(folder: Path, kind: str) -> list[Path]:
     return sorted(folder.glob("frames/*_mask.png")) if kind == "video" else [folder / "single_mask.png"]
 
 
+PARTS = {
+    "detector": (finder.Finder, "_detect"),
+    "landmarks": (finder.Finder, "_mesh_points"),
+    "person": (finder.Finder, "person"),
+    "masks": (describe, "masks_of"),
+    "turn of the picture": (observe_module, "quarter_turns"),
+    "zoom": (observe_module, "_zoomed"),
+}
+"""Where each part's time is taken; the turn of the picture asks detector and landmarks too, so it is counted twice."""
+
+
+def parts(path: Path, model: Any, most: int) -> dict[str, Any]:
+    """Processor seconds a frame of the first pictures of a clip at full rate, by part; start-up left out."""
+    spent: dict[str, float] = defaultdict(float)
+    clip = read_clip(path, FrameSelection(end_s=most / 25), pipeline.config_of(_DEFAULT)[0].limits)
+    with finder.Finder():
+        pass  # the libraries are loaded
+    for name, (owner, attribute) in PARTS.items():
+        setattr(owner, attribute, _timed(getattr(owner, attribute), name, spent))
+    began = time.process_time()
+    seen = observe(clip, CameraChoice(), pipeline.config_of(_DEFAULT)[0].preprocessing, pipeline.mean_landmarks(model))
+    total, count = time.process_time() - began, len(clip.frames)
+    ms = {name: round(1000 * seconds / count, 2) for name, seconds in spent.items()}
+    size = [seen.intrinsics.width, seen.intrinsics.height]
+    return {"input": path.name, "frames": count, "size": size, "frames_per_s": count / total, "ms_a_frame": ms}
+
+
+def _timed(run: Any, name: str, spent: dict[str, float]) -> Any:
+    def timed(*arguments: Any, **named: Any) -> Any:
+        began = time.process_time()
+        try:
+            return run(*arguments, **named)
+        finally:
+            spent[name] += time.process_time() - began
+
+    return timed
+
+
 def main() -> None:
     """One line an input, and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,6 +120,7 @@ def main() -> None:
     parser.add_argument("--open-data", type=Path)
     parser.add_argument("--people", nargs="*", default=["id00", "id01", "id02", "id03", "id04"])
     parser.add_argument("--clips", type=Path)
+    parser.add_argument("--parts", type=Path, help="one clip, whose processor time is split by part")
     parser.add_argument("--most", type=int, default=60, help="pictures of a real clip, evenly spread")
     parser.add_argument("--no-fit", action="store_true", help="leave rotation and focal length out")
     parser.add_argument("--out", type=Path)
@@ -87,6 +129,9 @@ def main() -> None:
     card = registry.find_model()
     model = registry.warm_model(card, "cpu")
     rows: list[dict[str, Any]] = []
+    if given.parts:
+        rows.append(parts(given.parts, model, given.most))
+        print(json.dumps(rows[-1]), flush=True)
     for person in given.people if given.data else ():
         for kind in ("video", "single"):
             truth = Truth(given.data / person, kind, given.points, given.open_data)
@@ -95,6 +140,8 @@ def main() -> None:
     for path in sorted(p for p in given.clips.rglob("*") if p.is_file()) if given.clips else ():
         rows.append(_real(path, model, given.most))
         print(json.dumps(rows[-1]), flush=True)
+    if not given.data:
+        return
     mean = _mean([row for row in rows if "landmarks_px" in row])
     print(json.dumps(mean))
     if given.out:
@@ -143,7 +190,7 @@ def _rendered(
 
 
 def _observed(source: Path, camera: CameraChoice, model: Any, most: int | None) -> tuple[ObservedClip, int]:
-    settings, _ = pipeline.config_of(ReconstructionOptions.from_json({}))
+    settings, _ = pipeline.config_of(_DEFAULT)
     clip = read_clip(source, replace(FrameSelection(), max_frames=most), settings.limits)
     return observe(clip, camera, settings.preprocessing, pipeline.mean_landmarks(model)), len(clip.frames)
 

@@ -5,6 +5,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 Picture = UInt8[np.ndarray, "h w 3"]
+_LOG_OF_BYTE = np.log((np.arange(256) / 255.0) ** 2.2 + 0.002).astype(np.float32)
+"""Of linear light, with a floor that keeps the noise of dark pixels small."""
 
 
 def lab_of(rgb: Picture) -> Float[np.ndarray, "h w 3"]:
@@ -34,6 +36,5 @@ def distance(
 
 def chromaticity(rgb: Picture) -> Float[np.ndarray, "h w 2"]:
     """log(R / G) and log(B / G): the same in light and in shade, as far as both have the same colour of light."""
-    linear = (cv2.GaussianBlur(rgb, (5, 5), 0).astype(np.float32) / 255.0) ** 2.2 + 0.002
-    logs = np.log(linear)
+    logs = _LOG_OF_BYTE[cv2.GaussianBlur(rgb, (5, 5), 0)]
     return np.asarray(np.stack([logs[..., 0] - logs[..., 1], logs[..., 2] - logs[..., 1]], axis=-1))

@@ -1,6 +1,7 @@
 """From a followed face to observations: crop, masks, landmarks with confidence, camera of the crop, quality."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import cv2
@@ -52,10 +53,7 @@ def describe(
     calm = landmarks.filtered([face.points for face in faces], times, steady)
     faces = [replace(face, points=points) for face, points in zip(faces, calm, strict=True)]
     squares = windows([Box.around(face.points) for face in faces], times, config.crop_margin, config.crop_px)
-    content, crops = pictures.content(), []
-    for face, window in zip(faces, squares, strict=True):
-        crops.append(_cropped(finder, pictures, face, window, content))
-        tick()
+    crops = _cropped(finder, pictures, faces, squares, tick)
     crops = _agreeing(crops, times)
     sharpest = max(max(crop.sharpness for crop in crops), 1e-12)
     return tuple(
@@ -65,12 +63,24 @@ def describe(
 
 
 def _cropped(
-    finder: Finder, pictures: Pictures, face: SeenFace, window: Window, content: Bool[np.ndarray, "h w"]
-) -> _Cropped:
-    rgb, valid = window.crop(pictures.load(face.at)), window.valid(content)
-    points = window.to_crop(face.points)
-    masks = masks_of(rgb, finder.person(rgb), points, valid)
-    return _Cropped(face, window, rgb, valid, points, masks, _sharpness(rgb, points))
+    finder: Finder, pictures: Pictures, faces: list[SeenFace], squares: list[Window], tick: Callable[[], None]
+) -> list[_Cropped]:
+    """All crops; a second thread makes the masks of one picture while the segmenter looks at the next."""
+    content, waiting = pictures.content(), []
+    helper = ThreadPoolExecutor(1)
+    try:
+        for face, window in zip(faces, squares, strict=True):
+            rgb, valid = window.crop(pictures.load(face.at)), window.valid(content)
+            points = window.to_crop(face.points)
+            masks = helper.submit(masks_of, rgb, finder.person(rgb), points, valid)
+            waiting.append((face, window, rgb, valid, points, masks))
+            tick()
+        return [
+            _Cropped(face, window, rgb, valid, points, masks.result(), _sharpness(rgb, points))
+            for face, window, rgb, valid, points, masks in waiting
+        ]
+    finally:
+        helper.shutdown(wait=True, cancel_futures=True)
 
 
 def _agreeing(crops: list[_Cropped], times_s: list[float]) -> list[_Cropped]:

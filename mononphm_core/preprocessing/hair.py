@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 
 from mononphm_core.preprocessing.colours import distance
 from mononphm_core.preprocessing.face_frame import FaceFrame
+from mononphm_core.preprocessing.outlines import touching
 
 Mask = Bool[np.ndarray, "h w"]
 
@@ -28,6 +29,4 @@ def hair_of(lab: Float[np.ndarray, "h w 3"], frame: FaceFrame, rest: Mask) -> Ma
     crown = rest & (frame.up > 1.0) & (frame.up < 1.8) & (np.abs(frame.right) < 0.9)
     around = rest & (frame.up > -0.9) & (np.abs(frame.right) < 1.3) & (far < _SIGMAS**2)
     opened = cv2.morphologyEx((crown | around).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    _count, labels = cv2.connectedComponents(opened)
-    own = np.unique(labels[above & (opened > 0)])
-    return np.asarray(np.isin(labels, own[own > 0]))
+    return touching(opened > 0, above)

@@ -21,6 +21,7 @@ from mononphm_core.preprocessing.outlines import (
     OVAL,
     RIGHT_EYE_AND_BROW,
     polygon,
+    touching,
 )
 
 Mask = Bool[np.ndarray, "h w"]
@@ -83,9 +84,7 @@ def _sharpened(rgb: Picture, person: Soft) -> Soft:
 def _foreground(sharp: Soft, face: Mask) -> Mask:
     """Person pixels connected with this face; the face itself always."""
     sure = (sharp > _PERSON) | face
-    _count, labels = cv2.connectedComponents(sure.astype(np.uint8))
-    own = np.unique(labels[face])
-    return np.isin(labels, own[own > 0])
+    return touching(sure, face)
 
 
 def _soft(sharp: Soft, foreground: Mask, valid: Mask) -> Soft:
@@ -114,9 +113,7 @@ def _skin(lab: Float[np.ndarray, "h w 3"], frame: FaceFrame, face: Mask, feature
     together = foreground & (inner | (face & (features | roughly)) | (alike & (ears | neck | hairline)))
     opened = cv2.morphologyEx(together.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)).astype(bool)
     joined = opened | (inner & foreground)
-    _count, labels = cv2.connectedComponents(joined.astype(np.uint8))
-    own = np.unique(labels[inner & foreground])
-    return _filled(np.isin(labels, own[own > 0]), largest=0.02 * float(face.sum())) & foreground
+    return _filled(touching(joined, inner & foreground), largest=0.02 * float(face.sum())) & foreground
 
 
 def _like_skin(lab: Float[np.ndarray, "h w 3"], skin: Mask, hair: Mask) -> tuple[Mask, Mask]:

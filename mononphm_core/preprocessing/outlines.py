@@ -31,3 +31,11 @@ def polygon(outline: Float[np.ndarray, "corners 2"], shape: tuple[int, ...]) -> 
     share = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
     mask[low[1] : high[1], low[0] : high[0]] = share >= 128
     return mask
+
+
+def touching(mask: Bool[np.ndarray, "h w"], seeds: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The connected parts of `mask` that hold a pixel of `seeds`."""
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8))
+    kept = np.zeros(count, dtype=bool)
+    kept[labels[seeds & mask]] = True
+    return np.asarray(kept[labels])
