@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "mesh": "Third part of `reconstruct`: meshes and the other artifacts.",
     "inspect": "Draw what is seen in a clip: landmarks, masks, camera, quality.",
     "transfer": "Let one reconstructed head do what another one did.",
+    "export": "Write the animated head of a run as USD or as OBJ files.",
     "demo": "Send one clip through a real server to verified meshes and codes.",
     "up": "Start API and worker together on the embedded default.",
     "api": "Start the HTTP API alone.",
