@@ -13,7 +13,8 @@ from mononphm_cli import published_training
 def command() -> None:
     """Train a head prior from open data: pool, run, export. The published way, from scans: supervision, published.
 
-    The data folder holds ict_facekit.npz, makehuman_shapes.npz, mediapipe478_on_ict.npz and skins/.
+    The data folder holds ict_facekit.npz and mediapipe478_on_ict.npz, which `data` makes from public files; with
+    makehuman_shapes.npz and skins/ there are more people and complexions.
     """
 
 
@@ -27,6 +28,23 @@ def _folders(function: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Open head data."
     )(function)
+
+
+@command.command("data")
+@click.option(
+    "--ict", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="FaceXModel of github.com/ICT-VGL/ICT-FaceKit.",
+)  # fmt: skip
+@click.option("--to", "data", required=True, type=click.Path(file_okay=False, path_type=Path), help="Data folder.")
+def data_files(ict: Path, data: Path) -> None:
+    """Make ict_facekit.npz and mediapipe478_on_ict.npz from the public ICT-FaceKit files, checksums compared.
+
+    That is enough to train: makehuman_shapes.npz and skins/ add people and complexions where they are there.
+    """
+    from mononphm_core.training.facekit import landmark_table, rebuild
+
+    for path in (rebuild(ict, data), landmark_table(data)):
+        click.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 @command.command("pool")

@@ -15,6 +15,10 @@ from mononphm_core.training.sources import OpenHeads
 
 OVERSATURATED = "old_darkskinned_female"
 """The one skin of the set that the data's README advises to leave out."""
+EVEN_TONES = np.array(
+    [[0.62, 0.42, 0.33], [0.50, 0.32, 0.23], [0.36, 0.21, 0.14], [0.20, 0.11, 0.07], [0.09, 0.05, 0.035]], np.float32
+)
+"""Linear light; complexions where no skins are at hand."""
 HAIRLINE = np.array(
     [[-10, -6.5], [-6, -5.5], [-3, -3.0], [-1, 2.0], [1.5, 4.0], [4, 7.2], [7, 9.0], [10, 9.6], [14, 10]]
 )
@@ -58,7 +62,20 @@ class Painter:
     """The skins and masks, loaded once."""
 
     def __init__(self, data: Path, heads: OpenHeads) -> None:
-        skins = data / "skins"
+        if (data / "skins").is_dir():
+            self._read_skins(data / "skins", heads)
+        else:
+            self._even_tones(heads)
+        sk = heads.skeleton
+        self.x_cm = (heads.neutral - heads.translation) / heads.scale
+        self.part = sk.part
+        self.triangles = np.concatenate([sk.sheet, *sk.sclera])
+        corner_uv = np.concatenate([sk.sheet_uv, np.zeros((len(sk.sclera[0]) * 2, 3, 2), np.float32)])
+        self.corner_uv = corner_uv
+        self.vertex_uv = np.zeros((len(sk.used), 2), np.float32)
+        self.vertex_uv[self.triangles.reshape(-1)] = corner_uv.reshape(-1, 2)
+
+    def _read_skins(self, skins: Path, heads: OpenHeads) -> None:
         self.names = sorted(
             p.name[: -len("_face.jpg")] for p in skins.glob("*_face.jpg") if not p.name.startswith(OVERSATURATED)
         )
@@ -67,18 +84,22 @@ class Painter:
         self.brows = np.stack([_mask(skins / f"mask_brow{i}.png") for i in range(4)])
         self.lips = _mask(skins / "mask_lips.png")
         self.lashes = _mask(skins / "mask_lashline.png")
-        sk = heads.skeleton
-        extras = np.load(skins / "vertex_extras.npz")
-        local = extras["eye_local"].astype(np.float32)[sk.used]
+        local = np.load(skins / "vertex_extras.npz")["eye_local"].astype(np.float32)[heads.skeleton.used]
         self.eye = np.stack([np.linalg.norm(local[:, :2], axis=1), local[:, 1]], 1)
         self.eye[local[:, 2] < 0, 0] = np.pi
-        self.x_cm = (heads.neutral - heads.translation) / heads.scale
-        self.part = sk.part
-        self.triangles = np.concatenate([sk.sheet, *sk.sclera])
-        corner_uv = np.concatenate([sk.sheet_uv, np.zeros((len(sk.sclera[0]) * 2, 3, 2), np.float32)])
-        self.corner_uv = corner_uv
-        self.vertex_uv = np.zeros((len(sk.used), 2), np.float32)
-        self.vertex_uv[self.triangles.reshape(-1)] = corner_uv.reshape(-1, 2)
+
+    def _even_tones(self, heads: OpenHeads) -> None:
+        """Without skins: plain tones, eyes and hair; no brows, no lips. The optical axis is z."""
+        self.names = [f"tone {i}" for i in range(len(EVEN_TONES))]
+        self.face = self.back = np.ones((1, 2, 2, 1), np.float32) * EVEN_TONES[:, None, None]
+        self.brows = np.zeros((4, 2, 2, 1), np.float32)
+        self.lips = self.lashes = np.zeros((2, 2, 1), np.float32)
+        self.eye = np.zeros((len(heads.neutral), 2), np.float32)
+        for ball in heads.skeleton.sclera:
+            rows = np.unique(ball)
+            out = heads.neutral[rows] - heads.neutral[rows].mean(0)
+            self.eye[rows, 0] = np.arccos(np.clip(out[:, 2] / np.linalg.norm(out, axis=1), -1, 1))
+            self.eye[rows, 1] = self.eye[rows, 0] * out[:, 1] / np.maximum(np.linalg.norm(out[:, :2], axis=1), 1e-9)
 
     def at(self, triangle: Int[np.ndarray, "points"], bary: Float[np.ndarray, "points 3"]) -> SurfacePoints:
         """Surface points by triangle (of `triangles`) and barycentric coordinates."""

@@ -58,10 +58,9 @@ class OpenHeads:
     def __init__(self, data: Path) -> None:
         try:
             ict = np.load(data / "ict_facekit.npz")
-            mh = np.load(data / "makehuman_shapes.npz")
         except FileNotFoundError as missing:
             raise AssetError(
-                f"{missing.filename}: training needs ict_facekit.npz and makehuman_shapes.npz in --data"
+                f"{missing.filename}: training needs ict_facekit.npz in --data; `mononphm train data` makes it"
             ) from missing
         self.scale = float(ict["canon_scale"])
         self.translation = ict["canon_translation"].astype(np.float32)
@@ -76,7 +75,15 @@ class OpenHeads:
         self.expression = ict["expression"][:, used].astype(np.float32) * self.scale
         self.z_canonical = np.zeros(len(self.expression_names), np.float32)
         self.z_canonical[self.expression_names.index("jawOpen")] = float(ict["canon_jaw_open"])
-        self.makehuman = _makehuman_on(ict, mh, used) * self.scale
+        self.mh_names: list[str] = []
+        if (data / "makehuman_shapes.npz").exists():
+            self._add_makehuman(ict, np.load(data / "makehuman_shapes.npz"))
+        self.anchors = self.ict_to_ours[ict["anchors65"]]
+        self.ibug68 = self.ict_to_ours[ict["ibug68_jaw_alt"]]
+
+    def _add_makehuman(self, ict: "np.lib.npyio.NpzFile", mh: "np.lib.npyio.NpzFile") -> None:
+        """The second source of people."""
+        self.makehuman = _makehuman_on(ict, mh, self.skeleton.used) * self.scale
         self.mh_names = [str(n) for n in mh["names"]]
         self.mh_row = {n: i for i, n in enumerate(self.mh_names)}
         self.mh_groups = [str(g) for g in mh["groups"]]
@@ -84,8 +91,6 @@ class OpenHeads:
         self.mh_partner = mh["partner"]
         self.mh_range = mh["range_max"]
         self.mh_sigma = mh["sigma"]
-        self.anchors = self.ict_to_ours[ict["anchors65"]]
-        self.ibug68 = self.ict_to_ours[ict["ibug68_jaw_alt"]]
         self._free_pairs = self._slider_pairs()
 
     def mean_canonical(self) -> Float[np.ndarray, "vertices 3"]:
@@ -93,8 +98,11 @@ class OpenHeads:
         return self.neutral + np.einsum("e,evc->vc", self.z_canonical, self.expression)
 
     def sample(self, rng: np.random.Generator, wide: float = 0.5) -> HeadSample:
-        """A random person: with probability `wide` ICT and MakeHuman combined, else plain ICT; half are mirrored."""
-        if rng.random() < wide:
+        """A random person: with probability `wide` ICT and MakeHuman combined, else plain ICT; half are mirrored.
+
+        Without MakeHuman's shapes everybody is plain ICT.
+        """
+        if rng.random() < wide and self.mh_names:
             beta, gamma = rng.uniform(0.3, 1.0), rng.uniform(0.5, 1.0)
             a = rng.uniform(0.7, 1.0) * np.sqrt(1 - 0.6 * beta**2)
             w_mh = self.makehuman_weights(rng, beta, gamma)

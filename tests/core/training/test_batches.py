@@ -1,9 +1,12 @@
 """Batches, pool and complexions: drawn from a seed, made once, and true to the heads they come from."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from mononphm_core.training.appearance import EVEN_TONES, Painter
 from mononphm_core.training.batches import BatchMaker, BatchSizes
 from mononphm_core.training.pool import Pool, write_crowd, write_shard
 from mononphm_core.training.sources import sample_expression
@@ -101,8 +104,6 @@ def test_random_expressions_are_ones_that_a_face_can_make():
 
 def test_the_mirrored_skin_is_the_skin_seen_in_a_mirror(painter):
     """`flip` exchanges left and right of the face texture and touches nothing else of it."""
-    import dataclasses
-
     look = dataclasses.replace(painter.sample(np.random.default_rng(2)), flip=False, brow_alpha=0.0)
     points = painter.vertices()
     mirrored = dataclasses.replace(points, uv=np.where([True, False], 1 - points.uv, points.uv).astype(np.float32))
@@ -152,3 +153,18 @@ def test_the_shell_agrees_with_the_distances_of_a_search(maker, heads, shards):
     np.testing.assert_allclose(true[on], 0, atol=2e-5)
     assert (np.abs(true - shell.sdf) < 2e-4).mean() > 0.9
     assert np.abs(shell.sdf[~on]).max() > 1e-3
+
+
+def test_without_skins_complexions_are_even_with_eyes_and_hair(heads, tmp_path):
+    """What `mononphm train data` makes from ICT-FaceKit alone has no pictures of skin, and still trains."""
+    plain = Painter(tmp_path, heads)
+    points = plain.vertices()
+    look = dataclasses.replace(plain.sample(np.random.default_rng(0)), hair_alpha=0.0, beard_alpha=0.0, tint=np.ones(3))
+    colour = plain.paint(look, points)
+    skin = colour[points.part == 0]
+    assert np.ptp(skin, axis=0).max() < 1e-5
+    one, two = (EVEN_TONES[i] for i in look.skins)
+    np.testing.assert_allclose(skin[0], ((1 - look.mix) * one + look.mix * two) ** (1 / 2.2), atol=1e-5)
+    ball = points.part >= 7
+    front = ball & (plain.eye[:, 0] < 0.15)
+    assert colour[front].max() < colour[ball & (plain.eye[:, 0] > 1.0)].min()
