@@ -180,7 +180,8 @@ class Observation:
     landmarks_px: Float[Tensor, "68 2"]
     """iBUG-68, (x, y) in crop pixels."""
     dense_landmarks_px: Float[Tensor, "478 2"]
-    """MediaPipe face-mesh points in crop pixels; 468..477 are the irises."""
+    """MediaPipe face-mesh points in crop pixels, where the model has them: the detector's measured bias is taken out.
+    468..477 are the irises."""
     dense_confidence: Float[Tensor, "478"]
     """0 (ignore) .. 1; lower at large yaw on the far side, outside the image, and where points jitter over time."""
     intrinsics: Intrinsics

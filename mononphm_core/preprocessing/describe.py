@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 
 from mononphm_core.config import PreprocessingConfig
-from mononphm_core.preprocessing import landmarks
+from mononphm_core.preprocessing import bias, landmarks
 from mononphm_core.preprocessing.boxes import Box
 from mononphm_core.preprocessing.crops import Window, windows
 from mononphm_core.preprocessing.finder import Finder
@@ -128,7 +128,7 @@ def _observation(
         occluder=torch.from_numpy(masks.occluder),
         inner_mouth=torch.from_numpy(masks.inner_mouth),
         landmarks_px=torch.from_numpy(landmarks.ibug68(crop.points).astype(np.float32)),
-        dense_landmarks_px=torch.from_numpy(crop.points.astype(np.float32)),
+        dense_landmarks_px=torch.from_numpy(bias.bundled().corrected(crop.points).astype(np.float32)),
         dense_confidence=torch.from_numpy((seen * steady).astype(np.float32)),
         intrinsics=camera.cropped(window.left, window.top, window.scale, window.crop_px, window.crop_px),
         crop=Crop(window.left * grow, window.top * grow, window.scale / grow, window.crop_px, window.crop_px),

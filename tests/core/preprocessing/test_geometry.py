@@ -9,6 +9,7 @@ import pytest
 
 from mononphm_core.config import CameraChoice
 from mononphm_core.errors import ConfigError
+from mononphm_core.preprocessing import bias
 from mononphm_core.preprocessing.boxes import Box
 from mononphm_core.preprocessing.camera import Undistorter, camera_of, reduced, turned
 from mononphm_core.preprocessing.colours import chromaticity
@@ -290,3 +291,31 @@ def test_the_colour_of_light_survives_shade() -> None:
     paint[:, 20:] *= 0.25 ** (1 / 2.2)
     found = chromaticity((paint * 255).round().astype(np.uint8))
     assert found[10, 5] == pytest.approx(found[10, 35], abs=0.05)
+
+
+def test_taking_out_the_bias_commutes_with_moving_the_picture(reference: np.ndarray) -> None:
+    """What the detector errs by is a property of the face, not of where it stands or how large it is."""
+    points = reference[:, :2] * (300.0, -300.0) + (256.0, 256.0)
+    turn = 1.7 * np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
+    moved = bias.bundled().corrected(points @ turn.T + (40.0, -12.0))
+    assert moved == pytest.approx(bias.bundled().corrected(points) @ turn.T + (40.0, -12.0), abs=1e-8)
+
+
+def test_the_bias_moves_the_nose_and_leaves_what_it_cannot_know(reference: np.ndarray) -> None:
+    """A few hundredths of the face's height at most; nothing at eyes, mouth and brows, where it was worth nothing."""
+    points = reference[:, :2] * (300.0, -300.0) + (256.0, 256.0)
+    shift = np.linalg.norm(bias.bundled().corrected(points) - points, axis=1) / np.ptp(points[:, 1])
+    assert shift[[33, 263, 13, 61, 105, 334]].max() == 0.0
+    assert 0.001 < shift[[4, 195, 197]].mean() < 0.06
+    assert shift.max() < 0.12
+
+
+def test_a_table_that_knows_the_offset_takes_it_out() -> None:
+    """Closed form: detected = true + linear function of the shape; the table that says so gives the truth back."""
+    rng = np.random.default_rng(0)
+    mean = rng.normal(size=(478, 2))
+    mean = (mean - mean.mean(axis=0)) / np.ptp(mean[:, 1])
+    table = np.zeros((6, 956))
+    table[0] = 0.01 * rng.normal(size=956)
+    known = bias.Bias(mean, np.eye(2, 956), np.ones(2), table, np.ones(478))
+    assert known.corrected(mean) == pytest.approx(mean + table[0].reshape(478, 2), abs=1e-12)
