@@ -18,11 +18,18 @@ from worker import ledger
 PUBLIC_PATHS = frozenset({"/health/live", "/health/ready", "/openapi.json"})
 """What a load balancer and a stranger may ask; none of it says anything about anybody."""
 
+PAGE_PATHS = re.compile(r"/|/r/[^/]+|/web/[^/]+")
+"""The empty page: the same bytes for everybody and every job. What it shows, it asks for with a key."""
+
+COOKIE = "mononphm_key"
+"""Where the page keeps the key that its user typed, or that a shared link brought. Other sites' requests come without
+it (SameSite=Strict), and those that would change something are refused before the gate."""
+
 ADMIN_PATHS = frozenset({"/metrics"})
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
-CHALLENGE = {"WWW-Authenticate": 'Bearer realm="mononphm", Basic realm="mononphm: the key is the password"'}
-"""Programs send Bearer. A browser that opens the page asks its user for a password, and sends it with every request of
-the page, pictures and event streams included."""
+BEARER = 'Bearer realm="mononphm"'
+BASIC = 'Basic realm="mononphm: the key is the password"'
+"""Programs send Bearer. A browser that opens a file's address asks its user for a password; the page asks by itself."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             caller = ANYBODY
-            if self.required and scope["path"] not in PUBLIC_PATHS:
+            if self.required and not is_public(scope["method"], scope["path"]):
                 try:
                     caller = await self._admitted(scope)
                 except Problem:
@@ -62,13 +69,15 @@ class Gate:
         await self.app(scope, receive, send)
 
     async def _admitted(self, scope: Scope) -> Caller:
-        text = presented(Headers(scope=scope).get("authorization"))
+        headers = Headers(scope=scope)
+        text = presented(headers.get("authorization")) or Request(scope).cookies.get(COOKIE)
+        challenge = {"WWW-Authenticate": BEARER if headers.get("sec-fetch-dest") == "empty" else f"{BEARER}, {BASIC}"}
         if text is None:
             raise Problem(
                 "key_missing",
                 "This server asks for an API key. Send `Authorization: Bearer <key>`; the operator makes keys with "
                 "`mononphm keys create`.",
-                headers=CHALLENGE,
+                headers=challenge,
             )
         keys: ledger.Keys = scope["app"].state.context.keys
         key = await in_ledger_thread(keys.find, text)
@@ -76,7 +85,7 @@ class Gate:
             raise Problem(
                 "key_invalid",
                 "This API key is unknown, revoked or expired. Ask the operator for a new one.",
-                headers=CHALLENGE,
+                headers=challenge,
             )
         wanted = scope_of(scope["method"], scope["path"])
         if wanted not in key.scopes:
@@ -84,6 +93,11 @@ class Gate:
                 "scope_missing", f"This API key lacks the scope `{wanted}`. Use a key that has it.", scope=wanted
             )
         return Caller(key.owner, key.id)
+
+
+def is_public(method: str, path: str) -> bool:
+    """Whether anybody may ask this."""
+    return path in PUBLIC_PATHS or (method in READING and PAGE_PATHS.fullmatch(path) is not None)
 
 
 def scope_of(method: str, path: str) -> ledger.Scope:

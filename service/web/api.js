@@ -18,6 +18,41 @@ export function problemOf(status, text) {
   return new Refused({ title: `The server answered ${status}`, detail: "Try again in a moment.", status });
 }
 
+// The key of this server, where it wants one: typed into the box below, or brought by a shared link as #key=….
+const COOKIE = "mononphm_key";
+export const ownKey = () => (document.cookie.match(new RegExp(`(?:^|; )${COOKIE}=([^;]*)`)) || [])[1] || "";
+
+function keep(key) {
+  const secure = location.protocol === "https:" ? "; Secure" : "";
+  document.cookie = `${COOKIE}=${key.replace(/[^\w.-]/g, "")}; Path=/; SameSite=Strict${secure}`;
+}
+
+const brought = location.hash.match(/^#key=([\w.-]+)$/);
+if (brought) {
+  keep(brought[1]);
+  history.replaceState(null, "", location.pathname + location.search); // out of sight, and out of the next copied address
+}
+
+let box = null;
+function askForKey(words) {
+  if (box) return;
+  box = document.createElement("dialog");
+  const form = document.createElement("form"), label = document.createElement("label"), field = document.createElement("input");
+  const go = document.createElement("button");
+  form.method = "dialog";
+  Object.assign(field, { type: "password", required: true, autocomplete: "current-password", id: "key-field" });
+  Object.assign(label, { htmlFor: "key-field", textContent: words });
+  go.textContent = "Open";
+  form.append(label, field, go);
+  form.addEventListener("submit", () => { keep(field.value.trim()); location.reload(); });
+  box.setAttribute("aria-label", "API key");
+  box.className = "key-box";
+  box.append(form);
+  box.addEventListener("close", () => { box.remove(); box = null; });
+  document.body.append(box);
+  box.showModal();
+}
+
 export async function ask(path, options = {}) {
   let answer;
   try {
@@ -25,7 +60,12 @@ export async function ask(path, options = {}) {
   } catch {
     throw problemOf(0, "");
   }
-  if (!answer.ok) throw problemOf(answer.status, await answer.text());
+  if (!answer.ok) {
+    const problem = problemOf(answer.status, await answer.text());
+    if (problem.code === "key_missing") askForKey("This server asks for a key. Whoever runs it makes one with `mononphm keys create`.");
+    if (problem.code === "key_invalid") askForKey("That key is not valid here, or not any more. Another one:");
+    throw problem;
+  }
   return answer.json();
 }
 

@@ -1,4 +1,4 @@
-import { ask, bytes, jobPath, moment, problemOf, seconds, showProblem, STATES } from "/web/api.js";
+import { ask, bytes, jobPath, moment, ownKey, problemOf, seconds, showProblem, STATES } from "/web/api.js";
 import { drawCurves, readCurves } from "/web/curves.js";
 import { Head } from "/web/head.js";
 import { Player } from "/web/player.js";
@@ -63,6 +63,7 @@ function show() {
   $("cancel").hidden = !job.links.cancel;
   $("retry").hidden = !job.links.retry;
   $("delete").hidden = false;
+  $("sharing").hidden = false;
   if (job.state === "succeeded" && !shownResult) {
     shownResult = true;
     showResult().catch((error) => showProblem($("problem"), error));
@@ -338,6 +339,22 @@ async function showMeshes(meshes, film) {
 }
 
 // ---------------------------------------------------------------- what can be done with it
+
+const link = () => `${location.origin}${location.pathname}${$("share-key").value.trim() ? `#key=${$("share-key").value.trim()}` : ""}`;
+$("share").addEventListener("click", () => {
+  $("share-key-row").hidden = !ownKey(); // a server without keys needs none in its links
+  $("share-link").value = link();
+  $("share-box").showModal();
+});
+$("share-key").addEventListener("input", () => { $("share-link").value = link(); });
+$("share-close").addEventListener("click", () => $("share-box").close());
+$("share-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  $("share-link").select();
+  try { await navigator.clipboard.writeText($("share-link").value); } catch { document.execCommand("copy"); }
+  $("share-box").close();
+  $("share-said").textContent = "Copied.";
+});
 
 async function act(path, options, then) {
   try {

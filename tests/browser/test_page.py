@@ -15,9 +15,9 @@ from mononphm_core.io.head_files import animated_glb
 from mononphm_core.io.tables import ARKIT_52
 from mononphm_core.types import Stage, StepReport
 from tests.service.files import png
-from tests.service.published import finished, waiting
+from tests.service.published import finished, published_for, waiting
 from tests.service.test_process import Api
-from worker.ledger import Failure, Job, Ledger
+from worker.ledger import Failure, Job, Keys, Ledger
 
 pytestmark = pytest.mark.slow
 SHOTS = os.environ.get("MONONPHM_TEST_SHOTS")
@@ -281,3 +281,38 @@ def test_what_cannot_be_read_is_refused_in_words(site, tmp_path):
     )
     assert len(words) > 30 and "{" not in words
     assert browser.ask("location.pathname") == "/"
+
+
+@pytest.fixture
+def locked(tmp_path: Path, site: Site) -> Iterator[tuple[Site, str, str]]:
+    """A server that asks for keys, with a job of its only owner, and that owner's key."""
+    api = Api(tmp_path, MONONPHM_REQUIRE_KEYS="1")
+    book = Ledger(None, api.data)
+    try:
+        _, text = Keys(book).create("guest", ("read",), owner="me")
+        files, facts = a_result()
+        yield site, f"{api.url}/r/{published_for(book, 'me', files, **facts).id}", text
+    finally:
+        book.close()
+        api.process.kill()
+        api.process.wait()
+
+
+def test_a_shared_link_brings_its_key_and_without_one_the_page_asks(locked):
+    """With the link the head is shown, the key leaves the address line, and Share offers the same kind of link."""
+    site, address, key = locked
+    browser = site.browser
+    browser.open(address)
+    browser.until("document.querySelector('dialog.key-box[open]') !== null")
+    shoot(browser, "key-asked")
+    browser.open("about:blank")
+    browser.open(f"{address}#key={key}")
+    browser.until("document.body.dataset.head === 'shown'")
+    assert browser.ask("location.hash") == ""
+    browser.ask("document.getElementById('share').click()")
+    browser.ask(
+        "(() => { const field = document.getElementById('share-key'); field.value = 'key_a.b';"
+        " field.dispatchEvent(new Event('input')); })()"
+    )
+    assert browser.ask("document.getElementById('share-link').value") == f"{address}#key=key_a.b"
+    shoot(browser, "share")

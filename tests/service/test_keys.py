@@ -10,7 +10,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from service.access import PUBLIC_PATHS, presented, scope_of
+from service.access import COOKIE, is_public, presented, scope_of
 from service.app import create_app
 from service.settings import ServiceSettings
 from tests.service.files import MULTIPART, multipart, png
@@ -62,7 +62,7 @@ async def send(api: httpx.AsyncClient, method: str, path: str, headers: dict[str
 async def test_no_operation_answers_without_a_key_but_those_of_the_load_balancer(api, method, path):
     """The gate stands before all routes: one that forgets about keys is closed. The list of open ones is short."""
     answer = await api.request(method, filled(path))
-    if path in PUBLIC_PATHS:
+    if is_public(method, filled(path)):
         assert answer.status_code != 401
     else:
         assert (answer.status_code, answer.headers["www-authenticate"][:6]) == (401, "Bearer")
@@ -135,7 +135,31 @@ async def test_a_browser_may_send_the_key_as_a_password(api, keys):
     """The page's own requests, pictures and streams carry it without a script that knows it."""
     _, text = keys.create("k")
     basic = base64.b64encode(f"anybody:{text}".encode()).decode()
-    assert (await api.get("/", headers={"Authorization": f"Basic {basic}"})).status_code == 200
+    assert (await api.get("/limits", headers={"Authorization": f"Basic {basic}"})).status_code == 200
+
+
+async def test_the_page_sends_the_key_as_a_cookie_and_asks_for_it_by_itself(api, keys):
+    """Pictures and streams carry a cookie; a script's refused request must not open the browser's own password box."""
+    _, text = keys.create("k", ("read",))
+    with_cookie = {"Cookie": f"{COOKIE}={text}"}
+    assert (await api.get("/limits", headers=with_cookie)).status_code == 200
+    assert (await api.post("/uploads", headers=with_cookie)).json()["code"] == "scope_missing"
+    foreign = {**with_cookie, "Origin": "http://elsewhere.example"}
+    assert (await api.post("/uploads", headers=foreign)).json()["code"] == "cross_origin"
+    refused = await api.get("/limits", headers={"Sec-Fetch-Dest": "empty"})
+    assert (refused.status_code, "Basic" in refused.headers["www-authenticate"]) == (401, False)
+    assert "Basic" in (await api.get("/limits")).headers["www-authenticate"]
+
+
+async def test_the_empty_page_is_open_and_says_nothing_about_anybody(api, book):
+    """A shared link must be able to bring its key: the same bytes for a job that exists and for one that never was."""
+    job = published_for(book, "me", ordinary_files())
+    here, nowhere = await api.get(f"/r/{job.id}"), await api.get("/r/rec_x")
+    assert here.status_code == nowhere.status_code == 200
+    assert here.content == nowhere.content
+    assert (await api.get(f"/reconstructions/{job.id}")).status_code == 401
+    assert not any(is_public("GET", path) for path in ("/r/", "/r/x/y", "/web/", "/docs", "/reconstructions", "//"))
+    assert not is_public("POST", "/")
 
 
 @pytest.mark.parametrize(
