@@ -1,4 +1,4 @@
-"""animation.glb and head_arkit.glb read back: triangles, shapes, weights, motion and texture as arrays."""
+"""animation.glb and head_arkit.glb read back: triangles, shapes, weights, motion and colours as arrays."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,8 @@ class Animated:
     """First row of the picture at v = 1."""
     picture: bytes | None
     """The texture, a JPEG."""
+    colours: Float[np.ndarray, "corners 3"] | None
+    """Linear light, where there is no texture."""
     names: tuple[str, ...]
     shapes: Float[np.ndarray, "shapes corners 3"]
     weights: Float[np.ndarray, "frames shapes"]
@@ -57,12 +59,13 @@ class Animated:
         shapes = [rows_of(data, target["POSITION"]) for target in targets]
         weights = rows_of(data, tracks["weights"]["output"]) if targets else np.zeros((0, 1), np.float32)
         uv = primitive["attributes"].get("TEXCOORD_0")
-        images = document.get("images")
+        images, colours = document.get("images"), primitive["attributes"].get("COLOR_0")
         return cls(
             vertices=corners,
             faces=_triangles(document, binary, primitive["indices"]),
             uv=None if uv is None else rows_of(data, uv) * [1.0, -1.0] + [0.0, 1.0],
             picture=_view(document, binary, images[0]["bufferView"]) if images else None,
+            colours=None if colours is None else rows_of(data, colours),
             names=tuple(mesh.get("extras", {}).get("targetNames", ())),
             shapes=np.stack(shapes) if shapes else np.zeros((0, *corners.shape), np.float32),
             weights=weights.reshape(len(times), len(targets)),

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from mononphm_core.errors import ConfigError
 from mononphm_core.io.animated import Animated
 from mononphm_core.io.atomic import atomic_path, write_bytes
+from mononphm_core.io.mesh_files import srgb_bytes
 
 TICKS_PER_S = 1000
 """USD's time codes here: milliseconds of the clip, so that uneven frames keep their times."""
@@ -27,10 +28,15 @@ def write_obj_sequence(head: Animated, folder: Path) -> list[Path]:
         lines = [f"mtllib {MATERIAL}", "usemtl skin"]
     uv = [] if head.uv is None else [f"vt {u:.6f} {v:.6f}" for u, v in head.uv]
     corner = "{0}/{0}" if uv else "{0}"
+    paints = [""] * len(head.vertices)
+    if head.colours is not None:
+        paints = [f" {r:.4f} {g:.4f} {b:.4f}" for r, g, b in srgb_bytes(head.colours) / 255]
     faces = ["f " + " ".join(corner.format(index + 1) for index in face) for face in head.faces.tolist()]
     written = []
     for row, index in enumerate(head.frame_index):
-        vertices = [f"v {x:.7f} {y:.7f} {z:.7f}" for x, y, z in head.world(row)]
+        vertices = [
+            f"v {x:.7f} {y:.7f} {z:.7f}{paint}" for (x, y, z), paint in zip(head.world(row), paints, strict=True)
+        ]
         written.append(folder / f"frame_{index:05d}.obj")
         write_bytes(written[-1], "\n".join([*lines, *vertices, *uv, *faces, ""]).encode())
     return written
@@ -104,6 +110,8 @@ def _mesh(stage: Any, head: Animated) -> Any:
     if head.uv is not None:
         st = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar("st", Sdf.ValueTypeNames.TexCoord2fArray, UsdGeom.Tokens.vertex)
         st.Set(Vt.Vec2fArray.FromNumpy(head.uv.astype(np.float32)))
+    if head.colours is not None:
+        mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex).Set(_vectors(head.colours))
     binding = UsdSkel.BindingAPI.Apply(mesh.GetPrim())
     binding.CreateSkeletonRel().SetTargets(["/head/skeleton"])
     binding.CreateBlendShapesAttr(Vt.TokenArray(_names(head)))

@@ -1,5 +1,7 @@
 """The animated head in other formats, read back by those formats' own readers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import trimesh
@@ -10,6 +12,7 @@ from mononphm_core.errors import ConfigError
 from mononphm_core.io.animated import Animated
 from mononphm_core.io.exports import TICKS_PER_S, write_obj_sequence, write_usdz
 from mononphm_core.io.head_files import animated_glb
+from mononphm_core.io.mesh_files import linear_from_bytes
 
 
 @pytest.fixture
@@ -63,6 +66,25 @@ def test_openusd_plays_the_same_vertices(data, tmp_path):
         place = np.array(UsdGeom.Xformable(mesh).ComputeLocalToWorldTransform(tick))
         world = np.concatenate([points, np.ones((len(points), 1))], 1) @ place
         np.testing.assert_allclose(world[:, :3], head.world(frame), atol=1e-5)
+
+
+def test_colours_at_the_vertices_go_along(tmp_path):
+    """A published checkpoint's head has no texture: its bytes are in the OBJ, its linear light in the USD."""
+    colours = np.random.default_rng(0).integers(0, 256, (len(ball_head().vertices), 3), dtype=np.uint8)
+    painted = replace(ball_head(), uv=None, texture=None, colours=colours)
+    head = Animated.read(animated_glb(painted, two_frames(), np.broadcast_to(np.eye(4), (2, 4, 4))))
+    path = write_obj_sequence(head, tmp_path)[0]
+    mesh = trimesh.load_mesh(path, process=False, maintain_order=True)
+    np.testing.assert_array_equal(mesh.visual.vertex_colors[:, :3], colours)
+    assert not (tmp_path / "albedo.mtl").exists()
+    pytest.importorskip("pxr", reason="USD needs usd-core: pip install usd-core")
+    from pxr import Usd, UsdGeom
+
+    write_usdz(head, tmp_path / "head.usdz")
+    stage = Usd.Stage.Open(str(tmp_path / "head.usdz"))
+    skin = UsdGeom.Mesh(stage.GetPrimAtPath("/head/skin"))
+    np.testing.assert_allclose(np.array(skin.GetDisplayColorAttr().Get()), linear_from_bytes(colours), atol=1e-6)
+    assert skin.GetDisplayColorPrimvar().GetInterpolation() == UsdGeom.Tokens.vertex
 
 
 def test_the_command_writes_beside_the_run(data, tmp_path, capsys):
