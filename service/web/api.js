@@ -62,7 +62,7 @@ export async function ask(path, options = {}) {
   }
   if (!answer.ok) {
     const problem = problemOf(answer.status, await answer.text());
-    if (problem.code === "key_missing") askForKey("This server asks for a key. Whoever runs it makes one with `mononphm keys create`.");
+    if (problem.code === "key_missing") askForKey("This server asks for a key. Whoever runs it makes one with “mononphm keys create”.");
     if (problem.code === "key_invalid") askForKey("That key is not valid here, or not any more. Another one:");
     throw problem;
   }

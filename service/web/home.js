@@ -86,7 +86,7 @@ function row(job) {
     thumb = document.createElement("img");
     thumb.src = `${jobPath(job.id)}/artifacts/thumbnail.jpg`;
     thumb.loading = "lazy";
-    thumb.onerror = () => thumb.removeAttribute("src");
+    thumb.onerror = () => thumb.replaceWith(Object.assign(document.createElement("span"), { className: "thumb" }));
     thumb.alt = "";
   }
   thumb.className = "thumb";

@@ -24,9 +24,10 @@ async function refresh() {
     showProblem($("problem"), null);
     show();
   } catch (error) {
-    showProblem($("problem"), error);
+    const nowhere = { title: error.title, message: "The address is mistyped, or the reconstruction belongs to another key. What is yours stands under All reconstructions." };
+    showProblem($("problem"), error.code === "job_not_found" ? nowhere : error);
     if (["job_not_found", "job_deleted"].includes(error.code)) {
-      for (const part of ["progress", "result", "files", "warnings", "cancel", "retry", "delete"]) $(part).hidden = true;
+      for (const part of ["sharing", "progress", "result", "files", "warnings", "cancel", "retry", "delete"]) $(part).hidden = true;
       job = null;
     }
     throw error;
@@ -63,7 +64,7 @@ function show() {
   $("cancel").hidden = !job.links.cancel;
   $("retry").hidden = !job.links.retry;
   $("delete").hidden = false;
-  $("sharing").hidden = false;
+  $("sharing").hidden = job.state !== "succeeded";
   if (job.state === "succeeded" && !shownResult) {
     shownResult = true;
     showResult().catch((error) => showProblem($("problem"), error));
