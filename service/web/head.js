@@ -9,6 +9,7 @@ import { addPart, readGlb } from "/web/glb.js";
 import { colourAt, top } from "/web/ramp.js";
 
 const FOV_DEG = 26;
+const COARSE = 0.6, REST_MS = 200;
 const CLAY = 0xc9c5bf;
 const LOOKS = { textured: "Texture", shaded: "Shape", wireframe: "Triangles" };
 const MEASURES = {
@@ -34,7 +35,7 @@ export class Head {
     }
     this.controls = new OrbitControls(this.camera, canvas);
     this.controls.enablePan = false;
-    this.controls.addEventListener("change", () => this.draw());
+    this.controls.addEventListener("change", () => { this.move(); this.draw(); });
     this.still = false;
     this.look = "textured";
     canvas.addEventListener("keydown", (event) => this.key(event));
@@ -70,6 +71,7 @@ export class Head {
 
   // Shapes and motion at a time of the clip, straight between key frames.
   seek(seconds) {
+    if (this.rest) this.move();
     const { times, shapes, positions, normals, rotation, translation, weights } = this.clip;
     const after = times.findIndex((time) => time > seconds);
     const high = after < 0 ? times.length - 1 : after, low = Math.max(high - 1, 0);
@@ -161,7 +163,8 @@ export class Head {
   fit() {
     const { clientWidth: width, clientHeight: height } = this.canvas;
     if (!width || !height) return;
-    this.renderer.setPixelRatio(drawnByProcessor() ? 1 : Math.min(devicePixelRatio || 1, 2));
+    const coarse = this.moving ? COARSE : 1;
+    this.renderer.setPixelRatio(drawnByProcessor() ? coarse : Math.min(devicePixelRatio || 1, 2));
     this.renderer.setSize(width, height, false);
     this.camera.aspect = width / height;
     this.camera.updateProjectionMatrix();
@@ -172,6 +175,14 @@ export class Head {
     if (this.waiting) return;
     this.waiting = true;
     requestAnimationFrame(() => { this.waiting = false; this.paint(); });
+  }
+
+  // While things move, a processor that draws draws fewer pixels; all of them as soon as they rest.
+  move() {
+    if (!drawnByProcessor()) return;
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => { this.moving = false; this.fit(); }, REST_MS);
+    if (!this.moving) { this.moving = true; this.fit(); }
   }
 
   paint() {
