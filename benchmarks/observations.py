@@ -154,7 +154,7 @@ def _rendered(
     known: dict[str, Any] = json.loads((folder / f"camera_{kind}.json").read_text())
     source = folder / ("video.mp4" if kind == "video" else "single.png")
     began = time.process_time()
-    seen, pictures = _observed(source, CameraChoice(**known), model, None)
+    seen, pictures, _ = _observed(source, CameraChoice(**known), model, None)
     row: dict[str, Any] = {"input": f"{folder.name}:{kind}", "frames": len(seen.observations)}
     row["frames_per_s"] = pictures / (time.process_time() - began)
     errors = defaultdict(list)
@@ -179,7 +179,7 @@ def _rendered(
     if fitted:
         fit = fit_landmarks(model.template, seen, names)
         row["rotation_deg"] = _turns(fit.rotation, truth, seen)
-        blind, _ = _observed(source, CameraChoice(), model, None)
+        blind, _, _ = _observed(source, CameraChoice(), model, None)
         fit = fit_landmarks(model.template, blind, names)
         row["rotation_deg_unknown_camera"] = _turns(fit.rotation, truth, blind)
         row["focal_error"] = fit.focal_scale * blind.intrinsics.fx / truth.fx - 1.0
@@ -189,16 +189,22 @@ def _rendered(
     return row
 
 
-def _observed(source: Path, camera: CameraChoice, model: Any, most: int | None) -> tuple[ObservedClip, int]:
+def _observed(
+    source: Path, camera: CameraChoice, model: Any, most: int | None
+) -> tuple[ObservedClip, int, tuple[str, ...]]:
     settings, _ = pipeline.config_of(_DEFAULT)
     clip = read_clip(source, replace(FrameSelection(), max_frames=most), settings.limits)
-    return observe(clip, camera, settings.preprocessing, pipeline.mean_landmarks(model)), len(clip.frames)
+    return (
+        observe(clip, camera, settings.preprocessing, pipeline.mean_landmarks(model)),
+        len(clip.frames),
+        clip.warnings,
+    )
 
 
 def _real(path: Path, model: Any, most: int) -> dict[str, Any]:
     began = time.process_time()
     try:
-        seen, pictures = _observed(path, CameraChoice(), model, most)
+        seen, pictures, told = _observed(path, CameraChoice(), model, most)
     except MonoNPHMError as error:
         return {"input": path.name, "refused": type(error).__name__}
     spent = time.process_time() - began
@@ -208,7 +214,7 @@ def _real(path: Path, model: Any, most: int) -> dict[str, Any]:
         "usable": len(seen.observations) / pictures,
         "frames_per_s": pictures / spent,
         "turned_deg": seen.turned_deg,
-        "warnings": list(seen.warnings),
+        "warnings": [*told, *seen.warnings],
     }
 
 

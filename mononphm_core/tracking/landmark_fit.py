@@ -23,6 +23,11 @@ from mononphm_core.tracking.joint_problem import JointProblem, State
 from mononphm_core.tracking.pinhole import POSE
 from mononphm_core.types import MM_PER_UNIT, ObservedClip, StopReason, TrackedSequence, Uncertainty
 
+FOCAL_BIAS = 0.15
+"""Systematic part of a focal length's error, relative: no number of frames takes away what their landmarks share.
+Measured on two rendered clips whose heads turn: 26 and 13 % without the detector's bias taken out, 4 % on one of them
+with it, where the normal equations say 3 % each time."""
+
 
 @dataclass(frozen=True)
 class LandmarkFit:
@@ -35,7 +40,7 @@ class LandmarkFit:
     focal_scale: float
     """Found focal length over the one that was given."""
     focal_sigma: float
-    """Posterior standard deviation of log(focal)."""
+    """Standard deviation of log(focal), with what landmarks err in every frame alike; 0 for a given camera."""
     error_px: Float[np.ndarray, "frames"]
     """Mean distance of the confident landmarks, original pixels."""
     stop: StopReason = StopReason.CONVERGED
@@ -86,7 +91,7 @@ def result(
         shift=leaf(own[:, 3:POSE]),
         z_exp=leaf(own[:, POSE:]),
     )
-    sigma = float(deviation[n]) if focal_uncertainty > 0 else 0.0
+    sigma = min(float(np.hypot(deviation[n], FOCAL_BIAS)), focal_uncertainty)
     z_geo = problem.start + problem.lift @ at.s
     return LandmarkFit(z_geo, at.z_exp, at.r, at.t, float(np.exp(at.log_f)), sigma, mean, stop, uncertainty)
 

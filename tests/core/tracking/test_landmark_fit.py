@@ -10,7 +10,7 @@ from mononphm_core.geometry.rotations import angle_between_deg
 from mononphm_core.tracking.config import LandmarkFitConfig
 from mononphm_core.tracking.contours import BORDER_PX, Outline, rim
 from mononphm_core.tracking.joint_problem import JointProblem, State
-from mononphm_core.tracking.landmark_fit import fit_landmarks, moved
+from mononphm_core.tracking.landmark_fit import FOCAL_BIAS, fit_landmarks, moved
 from tests.core.tracking.synthetic import CROP, DIRECTIONS, NAMES, Truth, clip_of, model, truth
 
 TRUSTING = LandmarkFitConfig(directions=DIRECTIONS, iterations=40, independent=300.0, contour_rounds=0)
@@ -55,7 +55,7 @@ def test_the_focal_length_is_found_when_the_head_turns(person):
     guessed = dataclasses.replace(clip, intrinsics=wrong, focal_uncertainty=0.3)
     fit = fit_landmarks(model().template, guessed, NAMES, TRUSTING)
     assert fit.focal_scale == pytest.approx(1 / 1.2, rel=0.01)
-    assert 0 < fit.focal_sigma < 0.3
+    assert FOCAL_BIAS < fit.focal_sigma < 0.3  # many frames make the fit sure of its noise, not of its bias
     believed = fit_landmarks(model().template, dataclasses.replace(guessed, focal_uncertainty=0.0), NAMES, TRUSTING)
     assert believed.focal_scale == pytest.approx(1.0, abs=1e-3)
 
