@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mononphm_core.model.fast import FastField
 from tests.golden.checkpoints import DIGESTS, SIZES, Size, digest, golden_model, states
 from tests.golden.tables import needs_reference, reference, table
 
@@ -150,3 +151,18 @@ def test_every_number_of_the_full_fixture(size):
         close(double.first[code], golden[f"f64_vjp_{code}"], 1e-10)
     for code in ("geo", "exp"):
         close(double.second[code], golden[f"f64_vjp_of_gradient_{code}"], 1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", SIZES)
+def test_the_compiled_field_is_the_published_one(size):
+    """The bounds are those of single precision above: the kernel's softplus is off by less than float32 itself."""
+    pytest.importorskip("numba", reason="the compiled field needs numba")
+    golden = table(f"forward_{size}")
+    model = golden_model(size)
+    codes = (torch.from_numpy(golden[k]).flatten()[None].float() for k in ("geo", "exp", "app"))
+    conditioned = model.condition(*codes)
+    x = torch.from_numpy(golden["queries"]).float()[None]
+    found = FastField(model)(x, conditioned, (True, True))
+    for value, name, bound in zip(found, ("sdf", "color", "gradient"), (1e-6, 2e-6, 5e-6), strict=True):
+        assert value is not None and off(value[0], golden[f"f64_{name}"][: x.shape[1]]) < bound, name

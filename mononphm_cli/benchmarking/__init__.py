@@ -1,0 +1,1 @@
+"""How fast: the measurements behind `mononphm benchmark`."""
