@@ -1,12 +1,9 @@
 """Times in turns: A B A B ..., so that whatever else the machine does meets both; ratios with their spread."""
 
-import os
 import statistics
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,47 +15,23 @@ class Reading:
 
     processor_s: float
     wall_s: float
-    peak_bytes: int
-    """Resident memory above that at the start, seen every few milliseconds; on an accelerator its own count."""
+    peak_bytes: int | None
+    """Of an accelerator, above what was held. A process keeps the memory of earlier calls, so its own says nothing."""
 
 
 def once(call: Callable[[], object], device: str) -> Reading:
     """Time one call, work on the device included."""
-    cuda = device.startswith("cuda")
+    cuda, held = device.startswith("cuda"), 0
     if cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         held = torch.cuda.memory_allocated()
-    with Watch() as watch:
-        wall, processor = time.perf_counter(), time.process_time()
-        call()
-        if cuda:
-            torch.cuda.synchronize()
-        wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    return Reading(processor, wall, torch.cuda.max_memory_allocated() - held if cuda else watch.peak)
-
-
-class Watch:
-    """The largest resident memory while it is open, above that at the start."""
-
-    def __enter__(self) -> "Watch":
-        self._base, self.peak = _resident(), 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
-        return self
-
-    def _look(self) -> None:
-        while not self._stop.wait(0.004):
-            self.peak = max(self.peak, _resident() - self._base)
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    wall, processor = time.perf_counter(), time.process_time()
+    call()
+    if cuda:
+        torch.cuda.synchronize()
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    return Reading(processor, wall, torch.cuda.max_memory_allocated() - held if cuda else None)
 
 
 def in_turns(calls: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, list[Reading]]:
@@ -75,10 +48,14 @@ def in_turns(calls: dict[str, Callable[[], object]], rounds: int, device: str) -
 def summary(readings: list[Reading], device: str) -> dict[str, float]:
     """Median and spread. Processor seconds on a processor, wall seconds on an accelerator, count as `seconds`."""
     seconds = [counted(r, device) for r in readings]
-    return {
-        "seconds": statistics.median(seconds), "least_s": min(seconds), "most_s": max(seconds),
-        "wall_s": statistics.median(r.wall_s for r in readings), "peak_mb": max(r.peak_bytes for r in readings) / 2**20,
-    }  # fmt: skip
+    found = {
+        "seconds": statistics.median(seconds),
+        "least_s": min(seconds),
+        "most_s": max(seconds),
+        "wall_s": statistics.median(r.wall_s for r in readings),
+    }
+    peaks = [r.peak_bytes for r in readings if r.peak_bytes is not None]
+    return found | ({"peak_mb": max(peaks) / 2**20} if peaks else {})
 
 
 def ratios(first: list[Reading], second: list[Reading], device: str) -> dict[str, Any]:

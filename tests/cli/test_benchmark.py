@@ -26,14 +26,15 @@ def test_the_published_way_gives_the_numbers_of_ours(identity):
 
 
 def test_the_counted_work_is_that_of_the_published_network():
-    """Counted by hand for the release: 897,200 multiplications of the deformation and 101 * 200 + 3 * 200^2 + 200 of each
-    of 13 local networks, less the constant inputs: 116 of 119 of two layers, 96 of 101 of each network."""
+    """By hand for the release: 897,200 multiplications of the deformation and 101 * 200 + 3 * 200^2 + 200 of each of 13
+    local networks, less the constant inputs: 116 of 119 of two layers, 96 of 101 of each network."""
     deformation = 897_200 - 2 * 116 * 400
     local = 13 * (101 * 200 + 3 * 200**2 + 200 - 96 * 200)
     assert flops(RELEASE, colour=False) == 2.0 * (deformation + local)
     assert flops(BASE, colour=False) < flops(RELEASE, colour=False) < flops(RELEASE, colour=True)
 
 
+@pytest.mark.slow
 def test_the_document_has_ratio_spread_and_machine(tmp_path, capsys):
     """What `docs/performance.md` quotes must be in the file beside it."""
     kept = tmp_path / "speed.json"
