@@ -122,7 +122,7 @@ export class Head {
 
   colour(measure) {
     const most = top(measure), colours = new Uint8Array(3 * measure.length);
-    measure.forEach((value, k) => colours.set(Number.isFinite(value) && value >= 0 ? colourAt(value / most) : [150, 150, 150], 3 * k));
+    measure.forEach((value, k) => colours.set(linear(Number.isFinite(value) && value >= 0 ? colourAt(value / most) : [150, 150, 150]), 3 * k));
     this.geometry.setAttribute("color", new BufferAttribute(colours, 3, true));
   }
 
@@ -190,6 +190,9 @@ export class Head {
     this.painted = (this.painted || 0) + 1;
   }
 }
+
+// Colours of corners are linear light there; the scale beside the view is sRGB.
+const linear = (colour) => colour.map((value) => Math.round(255 * (value / 255) ** 2.2));
 
 // Whether there is no graphics processor: then every pixel counts, and edges are not smoothed.
 let processorDraws = null;
