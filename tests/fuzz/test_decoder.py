@@ -1,8 +1,11 @@
 """The short form of the decoder's part of `make fuzz`."""
 
+import pytest
+
 from tests.fuzz.decoder import MUTATIONS, corpus, fuzz
 
 
+@pytest.mark.slow
 def test_damaged_media_give_pictures_or_a_refusal_and_never_hurt_the_reader(tmp_path):
     """Uploads are hostile until read: no exception but ours, no hang, no growth, whatever the bytes."""
     tally = fuzz(tmp_path, seconds=20, seed=2, most=40)
