@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 
 from mononphm_core.preprocessing.boxes import Box
 from mononphm_core.preprocessing.denormals import ordinary_denormals
-from mononphm_core.preprocessing.quiet import quiet_stderr
+from mononphm_core.preprocessing.quiet import quiet_stderr, without_plotting
 
 N_POINTS = 478
 _DETECT_SIDE = 640
@@ -61,7 +61,8 @@ class Finder:
 
     def __enter__(self) -> "Finder":
         with quiet_stderr(), ordinary_denormals():
-            from mediapipe.python.solutions import face_detection, face_mesh, selfie_segmentation
+            with without_plotting():
+                from mediapipe.python.solutions import face_detection, face_mesh, selfie_segmentation
 
             self._detector = face_detection.FaceDetection(model_selection=1, min_detection_confidence=_MIN_SCORE)
             self._mesh = face_mesh.FaceMesh(static_image_mode=True, max_num_faces=3, refine_landmarks=True)

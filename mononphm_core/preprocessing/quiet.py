@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import threading
+import types
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,3 +39,24 @@ def quiet_stderr() -> Iterator[None]:
             if rest.strip():
                 os.write(kept, rest)
             os.close(kept)
+
+
+@contextmanager
+def without_plotting() -> Iterator[None]:
+    """Inside, an import of matplotlib gets an empty stand-in: mediapipe imports it, for drawings that nobody asks here.
+
+    Half a second of every start. Afterwards the name is free again, and whoever wants matplotlib gets the true one.
+    """
+    names = ("matplotlib", "matplotlib.pyplot")
+    if any(name in sys.modules for name in names):
+        yield
+        return
+    package, pyplot = (types.ModuleType(name) for name in names)
+    package.__path__ = []
+    package.pyplot = pyplot  # type: ignore[attr-defined]
+    sys.modules.update(zip(names, (package, pyplot), strict=True))
+    try:
+        yield
+    finally:
+        for name in names:
+            sys.modules.pop(name, None)
