@@ -28,7 +28,7 @@ from mononphm_core.io.media import read_clip
 from mononphm_core.io.published import Request, read_published
 from mononphm_core.meshing.clean import cut_below, largest_component
 from mononphm_core.meshing.colours import colour_vertices
-from mononphm_core.meshing.isosurface import Vector, extract_surface
+from mononphm_core.meshing.isosurface import Focus, Vector, extract_surface
 from mononphm_core.meshing.published import published_colours, published_surface
 from mononphm_core.model.head import Conditioned, HeadModel
 from mononphm_core.model.root_finding import find_roots
@@ -73,9 +73,13 @@ class Extent:
     """Bound on the slope of the distance: the field is asked only where it allows a zero."""
     neck_cut: float | None
     """Height below which the surface is dropped; None: kept as far as the box goes."""
+    focus: Focus | None = None
+    """Where cells are shorter."""
 
 
-TAUGHT = Extent((MeshingConfig().box_min, MeshingConfig().box_max), steepest=1.1, neck_cut=-0.46)
+EYES_AND_MOUTH = Focus((-0.19, -0.33, 0.05), (0.19, 0.11, 0.23), finer=2.5, ramp=0.03)
+"""Posed head units: lids and lips are a millimetre or two thin and would be sawn up by the cells of a skull."""
+TAUGHT = Extent((MeshingConfig().box_min, MeshingConfig().box_max), 1.1, neck_cut=-0.46, focus=EYES_AND_MOUTH)
 """Of our own priors: their distances are nearly true, and below this height they were not taught."""
 WHOLE = Extent(((-0.55, -0.5, -0.95), (0.55, 0.75, 0.4)), steepest=2.0, neck_cut=None)
 """The box of the published program, for models of whose slope nothing is known."""
@@ -225,22 +229,23 @@ def extract_mesh(
     model: Model,
     identity: IdentityCode,
     expression: Float[Tensor, "d_exp"],
-    resolution: int = 128,
+    resolution: int = 112,
     extent: Extent | None = None,
     correction: Float[Tensor, "4 3"] | None = None,
     on_query: Callable[[], None] = lambda: None,
 ) -> HeadMesh:
     """The surface of one head as a triangle mesh with vertex colours, posed head units, largest component.
 
-    `resolution` is cells along the longest side of the box; a surface that the box cuts stays open there. `extent` is
-    the box and what is known of the field in it; by default that of the service's own meshes: `TAUGHT` for priors of
-    ours, `WHOLE` for converted checkpoints. `correction` is `TrackedSequence.colour_correction`: albedo in [-1, 1]
-    times its first three rows plus the last. `on_query` is called before every question to the field, and may raise.
+    `resolution` is cells along the longest side of the box; around eyes and mouth of our own priors they are shorter
+    (`EYES_AND_MOUTH`). A surface that the box cuts stays open there. `extent` is the box and what is known of the field
+    in it; by default that of the service's own meshes: `TAUGHT` for priors of ours, `WHOLE` for converted checkpoints.
+    `correction` is `TrackedSequence.colour_correction`: albedo in [-1, 1] times its first three rows plus the last.
+    `on_query` is called before every question to the field, and may raise.
     `meshing.place.to_world_mm` takes the result to the camera's world. Raises NoSurface. No gradient.
     """
     within = extent or (WHOLE if model.network.template is None else TAUGHT)
     sdf, colour = _fields(model, identity, expression, correction, on_query)
-    mesh = extract_surface(sdf, *within.box, resolution, CHUNK, within.steepest, model.device)
+    mesh = extract_surface(sdf, *within.box, resolution, CHUNK, within.steepest, model.device, within.focus)
     mesh = largest_component(mesh if within.neck_cut is None else cut_below(mesh, within.neck_cut))
     return colour_vertices(mesh, colour, CHUNK, model.device)
 

@@ -5,12 +5,15 @@ at block centres and drops every block that a Lipschitz bound proves empty:
 
     |sdf(centre)| > lipschitz * half diagonal   =>   the block holds no zero
 
+Cells may be shorter in a part of the box (`Focus`): lids and lips are thinner than the cells that a skull needs.
+
 Blocks halve until two cells remain; then the lattice points that are left are asked in two passes, so that a cell is
 refined only when its two already known corners allow a crossing. `extract_surface_dense` is the slow readable twin.
 """
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,33 +33,74 @@ NUDGE_CELLS = 1e-4
 """Lattice values nearer to zero than this are moved to it: no triangle collapses into a lattice point."""
 COARSEST_BLOCK = 16
 """Cells along a block of the first level."""
+FOCUS_SAMPLES = 8193
+"""Places along an axis at which the density of a focus is summed up."""
 
 CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), axis=-1).reshape(8, 3)
 
 
 @dataclass(frozen=True)
+class Focus:
+    """A part of the box with shorter cells. Lattice planes stay planes, so no crack can open at its border."""
+
+    box_min: Vector
+    box_max: Vector
+    finer: float
+    """How many times shorter; from the border on cells grow to their full length within `ramp`."""
+    ramp: float
+
+    def density(self, axis: int, x: Float[np.ndarray, "places"]) -> Float[np.ndarray, "places"]:
+        """Cells a length along one axis, over those elsewhere."""
+        outside = np.maximum(self.box_min[axis] - x, x - self.box_max[axis])
+        return 1.0 + (self.finer - 1.0) * np.clip(1.0 - outside / self.ramp, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
 class Lattice:
-    """The points that marching cubes works on: `cells` nearly cubic cells a side, the same for both twins."""
+    """The points that marching cubes works on, the same for both twins: a product of three rows of places (`ticks`)."""
 
     box_min: Vector
     box_max: Vector
     cells: tuple[int, int, int]
+    focus: Focus | None = None
 
     @staticmethod
-    def of(box_min: Vector, box_max: Vector, resolution: int) -> "Lattice":
-        """`resolution` cells along the longest side. Raises ConfigError for an empty box or fewer than 4 cells."""
+    def of(box_min: Vector, box_max: Vector, resolution: int, focus: Focus | None = None) -> "Lattice":
+        """`resolution` cells along the longest side, more with a focus. Raises ConfigError for an empty box or fewer
+        than 4 cells."""
         side = np.subtract(box_max, box_min)
         if not np.all(np.isfinite(side)) or side.min() <= 0.0:
             raise ConfigError(f"the meshing box from {box_min} to {box_max} is empty; every side must be positive")
         if not 4 <= resolution <= 1024:
             raise ConfigError(f"mesh resolution {resolution} is out of range; choose 4 to 1024 cells")
-        cells = np.maximum(np.rint(side / side.max() * resolution), 1).astype(int)
-        return Lattice(box_min, box_max, (int(cells[0]), int(cells[1]), int(cells[2])))
+        length = side.copy()
+        if focus is not None:
+            length = np.array([_grown(box_min, box_max, focus, axis)[1][-1] for axis in range(3)])
+        cells = np.maximum(np.rint(length / side.max() * resolution), 1).astype(int)
+        return Lattice(box_min, box_max, (int(cells[0]), int(cells[1]), int(cells[2])), focus)
 
-    @property
-    def spacing(self) -> Float[np.ndarray, "3"]:
-        """Length of one cell along each axis."""
-        return np.subtract(self.box_max, self.box_min) / np.array(self.cells)
+    @cached_property
+    def ticks(self) -> tuple[Float[np.ndarray, "x"], Float[np.ndarray, "y"], Float[np.ndarray, "z"]]:
+        """Places of the lattice planes along each axis, and of some more behind the box, for blocks that stick out."""
+        rows = []
+        for axis, cells in enumerate(self.cells):
+            low, high = self.box_min[axis], self.box_max[axis]
+            row = low + np.arange(cells + 1) * ((high - low) / cells)
+            if self.focus is not None:
+                x, grown = _grown(self.box_min, self.box_max, self.focus, axis)
+                row = np.interp(np.linspace(0.0, grown[-1], cells + 1), grown, x)
+            rows.append(np.append(row, row[-1] + (row[-1] - row[-2]) * np.arange(1, COARSEST_BLOCK)))
+        return rows[0], rows[1], rows[2]
+
+    @cached_property
+    def shortest(self) -> float:
+        """Length of the shortest side of a cell."""
+        return min(float(np.diff(row).min()) for row in self.ticks)
+
+    @cached_property
+    def longest(self) -> float:
+        """Length of the longest side of a cell."""
+        return max(float(np.diff(row).max()) for row in self.ticks)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -65,7 +109,23 @@ class Lattice:
 
     def points(self, index: Int64[np.ndarray, "points 3"]) -> Float32[np.ndarray, "points 3"]:
         """Where lattice points (or, at odd multiples of half a block, block centres) lie."""
-        return (np.array(self.box_min) + index * self.spacing).astype(np.float32)
+        return np.stack([row[index[:, axis]] for axis, row in enumerate(self.ticks)], axis=-1).astype(np.float32)
+
+    def radius(self, origins: Int64[np.ndarray, "blocks 3"], block: int) -> Float[np.ndarray, "blocks"]:
+        """Farthest that a point of a block lies from the block's centre (from any corner, for a block of one cell)."""
+        low, high = self.points(origins).astype(np.float64), self.points(origins + block).astype(np.float64)
+        centre = self.points(origins + block // 2)
+        return np.linalg.norm(np.maximum(high - centre, centre - low), axis=-1)
+
+
+def _grown(
+    box_min: Vector, box_max: Vector, focus: Focus, axis: int
+) -> tuple[Float[np.ndarray, "places"], Float[np.ndarray, "places"]]:
+    """Places along an axis, and how far they would lie from its beginning if the focus were stretched, not refined."""
+    x = np.linspace(box_min[axis], box_max[axis], FOCUS_SAMPLES)
+    density = focus.density(axis, x)
+    steps = (density[1:] + density[:-1]) / 2 * np.diff(x)
+    return x, np.concatenate([[0.0], np.cumsum(steps)])
 
 
 def extract_surface_dense(
@@ -75,12 +135,13 @@ def extract_surface_dense(
     resolution: int,
     chunk: int = 65536,
     device: torch.device | None = None,
+    focus: Focus | None = None,
 ) -> HeadMesh:
     """The zero set of `sdf` in the box, the field asked at every lattice point: the slow twin of `extract_surface`.
 
     Vertices are in the frame and unit of the box. Surfaces cut by the box stay open. No gradient. Raises NoSurface.
     """
-    return extract_on(Lattice.of(box_min, box_max, resolution), sdf, chunk, device)
+    return extract_on(Lattice.of(box_min, box_max, resolution, focus), sdf, chunk, device)
 
 
 def extract_on(lattice: Lattice, sdf: SdfField, chunk: int = 65536, device: torch.device | None = None) -> HeadMesh:
@@ -101,6 +162,7 @@ def extract_surface(
     chunk: int = 65536,
     lipschitz: float = 1.5,
     device: torch.device | None = None,
+    focus: Focus | None = None,
 ) -> HeadMesh:
     """The zero set of `sdf` in the box, the field asked only near the surface (coarse to fine).
 
@@ -112,13 +174,13 @@ def extract_surface(
     stay open. `device` is where the field wants its points. No gradient.
     Raises NoSurface when the field does not change sign, ConfigError for an empty box.
     """
-    lattice = Lattice.of(box_min, box_max, resolution)
+    lattice = Lattice.of(box_min, box_max, resolution, focus)
     first = block = _coarsest_block(resolution)
     volume = _Volume(sdf, lattice, block, chunk, device)
     origins = volume.all_blocks(block)
     while True:
         centre_values = volume.ask(origins + block // 2)
-        near = np.abs(centre_values) <= lipschitz * volume.diagonal(block) / 2 + volume.margin
+        near = np.abs(centre_values) <= lipschitz * lattice.radius(origins, block) + volume.margin
         if block == first:
             volume.fill_everywhere(block, centre_values)
         else:
@@ -151,11 +213,8 @@ class _Volume:
         shape = tuple(n * block + 1 for n in self.blocks)
         self.values: Float32[np.ndarray, "x y z"] = np.zeros(shape, np.float32)
         self.known: Bool[np.ndarray, "x y z"] = np.zeros(shape, bool)
-        self.margin = MARGIN_CELLS * float(lattice.spacing.max())
+        self.margin = MARGIN_CELLS * lattice.longest
         self.asked = 0
-
-    def diagonal(self, block: int) -> float:
-        return block * float(np.linalg.norm(self.lattice.spacing))
 
     def all_blocks(self, block: int) -> Int64[np.ndarray, "blocks 3"]:
         corners = [block * np.arange(n) for n in self.blocks]
@@ -198,18 +257,19 @@ class _Volume:
         """Corners of the single cells of 2-blocks that may still hold a zero.
 
         Two opposite corners of each are known: the block's centre and the block's corner. Balls of radius one diagonal
-        around one of them, or of sqrt(5)/2 cells around both, cover a cubic cell; where the field is farther from zero
-        than the bound allows across them, the cell is empty. Empty cells take the sign of the centre.
+        around one of them, or of sqrt(5)/2 of its longest side around both, cover a cell; where the field is farther
+        from zero than the bound allows across them, the cell is empty. Empty cells take the sign of the centre.
         """
         centre = origins + 1
         corner = (origins[:, None] + 2 * CORNERS).reshape(-1, 3)
         near = np.abs(self.values[tuple(np.repeat(centre, 8, axis=0).T)])
         far = np.abs(self.values[tuple(corner.T)])
-        cover_both = np.sqrt(5.0) / 2 * float(self.lattice.spacing.max())
-        crossable = np.maximum(near, far) <= lipschitz * self.diagonal(1) + self.margin
+        cells = (origins[:, None] + CORNERS).reshape(-1, 3)
+        sides = (self.lattice.points(cells + 1) - self.lattice.points(cells)).astype(np.float64)
+        cover_both = np.sqrt(5.0) / 2 * sides.max(axis=1)
+        crossable = np.maximum(near, far) <= lipschitz * np.linalg.norm(sides, axis=1) + self.margin
         crossable &= np.minimum(near, far) <= lipschitz * cover_both + self.margin
         self.fill(origins, 2, self.values[tuple(centre.T)])
-        cells = (origins[:, None] + CORNERS).reshape(-1, 3)
         empty = ~crossable
         self.fill(cells[empty], 1, self.values[tuple(corner[empty].T)])
         return (cells[crossable][:, None] + CORNERS).reshape(-1, 3)
@@ -257,8 +317,9 @@ def _march(values: Float32[np.ndarray, "x y z"], lattice: Lattice) -> HeadMesh:
         raise NoSurface(
             f"the field keeps one sign from {lattice.box_min} to {lattice.box_max}: {low:.4g} to {high:.4g}"
         )
-    nudge = np.float32(NUDGE_CELLS * lattice.spacing.min())
+    nudge = np.float32(NUDGE_CELLS * lattice.shortest)
     values = np.where(np.abs(values) < nudge, np.copysign(nudge, values), values)
     vertices, faces, _, _ = marching_cubes(values, level=0.0, gradient_direction="descent")
-    vertices = np.array(lattice.box_min) + vertices.astype(np.float64) * lattice.spacing
+    placed = [np.interp(vertices[:, axis], np.arange(len(row)), row) for axis, row in enumerate(lattice.ticks)]
+    vertices = np.stack(placed, axis=-1)
     return HeadMesh(vertices.astype(np.float32), faces.astype(np.int64))

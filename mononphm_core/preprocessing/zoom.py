@@ -57,7 +57,9 @@ def _without_person(shape: tuple[int, ...], box: tuple[float, ...]) -> Bool[np.n
 
 def _change(before: Grey, after: Grey, background: Bool[np.ndarray, "h w"]) -> float:
     """Logarithm of the background's growth from one picture to the next; 0 where too little of it can be followed."""
-    corners = cv2.goodFeaturesToTrack(before, _CORNERS, 0.01, 6, mask=background.astype(np.uint8) * 255)
+    corners: np.ndarray | None = cv2.goodFeaturesToTrack(
+        before, _CORNERS, 0.01, 6, mask=background.astype(np.uint8) * 255
+    )
     if corners is None or len(corners) < _FEWEST:
         return 0.0
     moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, np.empty_like(corners), winSize=(15, 15))

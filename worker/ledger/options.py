@@ -27,8 +27,8 @@ OUTPUTS: tuple[Output, ...] = (
 )  # fmt: skip
 """Everything a job can hand out; `manifest` is always made."""
 
-MESH_RESOLUTION: dict[Quality, int] = {"draft": 96, "standard": 128, "high": 224}
-"""Grid cells along the longest side of the box where the user names none."""
+MESH_RESOLUTION: dict[Quality, int] = {"draft": 80, "standard": 112, "high": 192}
+"""Grid cells along the longest side of the box where the user names none; around eyes and mouth they are shorter."""
 
 PUBLISHED_RESOLUTION = {"image": 300, "video": 150, "stage2": 200}
 """Grid points along every side of the published box, by what is reconstructed."""

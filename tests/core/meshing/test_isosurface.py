@@ -7,10 +7,12 @@ from torch import Tensor
 
 from mononphm_core.errors import ConfigError, NoSurface
 from mononphm_core.meshing.clean import face_areas, largest_component, signed_volume
-from mononphm_core.meshing.isosurface import Lattice, extract_surface, extract_surface_dense
+from mononphm_core.meshing.isosurface import Focus, Lattice, extract_surface, extract_surface_dense
 from mononphm_core.types import HeadMesh, SdfField
 
 BOX_MIN, BOX_MAX = (-0.55, -0.52, -0.75), (0.55, 0.68, 0.42)
+FOCUS = Focus((-0.19, -0.33, 0.05), (0.19, 0.11, 0.43), finer=2.5, ramp=0.03)
+"""Reaches beyond the box in front."""
 
 
 def sphere(x: Tensor) -> Tensor:
@@ -63,12 +65,13 @@ def is_watertight(mesh: HeadMesh) -> bool:
 
 @pytest.mark.parametrize("field", [sphere, torus, two_blobs, thin_plate, bumpy])
 @pytest.mark.parametrize("resolution", [9, 40, 97])
-def test_the_sparse_surface_is_the_dense_surface(field, resolution):
+@pytest.mark.parametrize("focus", [None, FOCUS])
+def test_the_sparse_surface_is_the_dense_surface(field, resolution, focus):
     """Skipping empty space may not change a single triangle: same values near the surface, same marching cubes."""
     if field is thin_plate and resolution == 9:
         pytest.skip("thinner than a cell of this grid")
-    sparse = extract_surface(field, BOX_MIN, BOX_MAX, resolution)
-    dense = extract_surface_dense(field, BOX_MIN, BOX_MAX, resolution)
+    sparse = extract_surface(field, BOX_MIN, BOX_MAX, resolution, focus=focus)
+    dense = extract_surface_dense(field, BOX_MIN, BOX_MAX, resolution, focus=focus)
     assert np.array_equal(sparse.faces, dense.faces)
     assert np.abs(sparse.vertices - dense.vertices).max() <= 1e-5
 
@@ -92,6 +95,33 @@ def test_a_sphere_has_the_area_volume_and_topology_of_a_sphere():
     assert np.abs(np.linalg.norm(mesh.vertices, axis=-1) - 0.4).max() < 1e-4  # edge interpolation on a curved field
     assert is_watertight(mesh)
     assert euler_number(mesh) == 2
+
+
+def test_a_focus_shortens_the_cells_in_its_box_and_nowhere_else():
+    """Ends of the box stay, planes keep their order, lengths are as promised: h / 2.5 inside, h elsewhere."""
+    plain, focused = (Lattice.of(BOX_MIN, BOX_MAX, 112, focus) for focus in (None, FOCUS))
+    for axis in range(3):
+        row = focused.ticks[axis][: focused.cells[axis] + 1]
+        assert row[0] == BOX_MIN[axis] and row[-1] == pytest.approx(BOX_MAX[axis])
+        middle, length = (row[1:] + row[:-1]) / 2, np.diff(row)
+        beyond = np.maximum(FOCUS.box_min[axis] - middle, middle - FOCUS.box_max[axis])
+        assert length[beyond < -plain.longest] == pytest.approx(plain.longest / 2.5, rel=0.02)
+        assert length[beyond > FOCUS.ramp + plain.longest] == pytest.approx(plain.longest, rel=0.02)
+
+
+def test_a_focus_sees_what_plain_cells_tear():
+    """A slit of the height of half-closed lids: two thirds of a plain cell. It is one opening, not a row of holes."""
+
+    def slit(x: Tensor) -> Tensor:
+        q = (x - x.new_tensor([0.0, 0.0, 0.3])).abs() - x.new_tensor([0.13, 0.0035, 0.2])
+        gap = q.clamp_min(0).norm(dim=-1) + q.max(dim=-1).values.clamp_max(0)
+        return torch.maximum(sphere(x), -gap)
+
+    plain = extract_surface(slit, BOX_MIN, BOX_MAX, 112)
+    focused = extract_surface(slit, BOX_MIN, BOX_MAX, 112, focus=FOCUS)
+    assert is_watertight(focused) and euler_number(focused) == 2
+    volume = 4 / 3 * np.pi * 0.4**3 - 0.26 * 0.007 * 0.3
+    assert abs(signed_volume(focused) - volume) < abs(signed_volume(plain) - volume)
 
 
 @pytest.mark.parametrize("field, number", [(torus, 0), (two_blobs, 4), (thin_plate, 2)])
