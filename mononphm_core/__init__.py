@@ -3,7 +3,11 @@
 Its names are looked up on first use: importing this package loads no tensor library.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Threads that wait for each other give the processor away instead of spinning; read when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from mononphm_core.api import Model, Picture, Sample, extract_mesh, load_model, render, track

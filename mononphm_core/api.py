@@ -77,7 +77,7 @@ class Extent:
     """Where cells are shorter."""
 
 
-EYES_AND_MOUTH = Focus((-0.19, -0.33, 0.05), (0.19, 0.11, 0.23), finer=2.5, ramp=0.03)
+EYES_AND_MOUTH = Focus((-0.19, -0.33, 0.05), (0.19, 0.11, 0.23), finer=2.6, ramp=0.03)
 """Posed head units: lids and lips are a millimetre or two thin and would be sawn up by the cells of a skull."""
 TAUGHT = Extent((MeshingConfig().box_min, MeshingConfig().box_max), 1.1, neck_cut=-0.46, focus=EYES_AND_MOUTH)
 """Of our own priors: their distances are nearly true, and below this height they were not taught."""
@@ -229,7 +229,7 @@ def extract_mesh(
     model: Model,
     identity: IdentityCode,
     expression: Float[Tensor, "d_exp"],
-    resolution: int = 112,
+    resolution: int = 96,
     extent: Extent | None = None,
     correction: Float[Tensor, "4 3"] | None = None,
     on_query: Callable[[], None] = lambda: None,

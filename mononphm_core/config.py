@@ -64,7 +64,7 @@ class PreprocessingConfig:
 
 @dataclass(frozen=True)
 class MeshingConfig:
-    resolution: int = 112
+    resolution: int = 96
     """Grid cells along the longest side of the box, as the published dense grid would have."""
     box_min: tuple[float, float, float] = (-0.55, -0.52, -0.75)
     box_max: tuple[float, float, float] = (0.55, 0.68, 0.42)

@@ -116,8 +116,8 @@ class Job(Reply):
     model: JobModel | None
     warnings: list[str]
     error: JobError | None
-    webhook: WebhookDelivery | None
-    """null until the job has ended, or when it tells nobody."""
+    webhook: WebhookDelivery | None = Field(None, exclude_if=lambda told: told is None)
+    """Only there once a job with `options.webhook_url` has ended."""
     links: dict[str, str] = Field(examples=[{"self": f"/reconstructions/{JOB_ID}", "page": f"/r/{JOB_ID}"}])
     """Paths: self, page, events, artifacts; and as the state allows: cancel, retry, zip, expressions; retry_of."""
 

@@ -194,7 +194,7 @@ async def test_a_receiver_that_says_gone_is_left_alone(book, outbox, sender, rec
 async def test_the_job_says_whether_its_receiver_was_told(api, book, sender, receiver):
     """An operator asks "did you get it?"; the answer is in the job: nothing yet, waiting and why, delivered."""
     before = waiting(book, webhook_url=f"http://127.0.0.1:{receiver.port}/")
-    assert (await api.get(f"/reconstructions/{before.id}")).json()["webhook"] is None
+    assert "webhook" not in (await api.get(f"/reconstructions/{before.id}")).json()
     book.request_cancel(before.id)
     receiver.status = 500
     await sender.send_due()

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -108,12 +109,16 @@ def test_a_poison_job_stops_after_three_attempts(crew):
 
 @both_brokers
 def test_a_stopped_worker_that_wakes_too_late_cannot_publish(crew):
-    """SIGSTOP past the lease, SIGCONT after the other one won: the stale writer is fenced off and cleans up."""
-    first = crew.hire()
-    job = crew.submit(steps=40, pause_s=0.05)
+    """SIGSTOP past the lease, SIGCONT after the other one won: the stale writer is fenced off and cleans up.
+
+    Steps are far apart: a process that is stopped within a transaction holds SQLite's only lock until it wakes.
+    """
+    first = crew.hire(housekeeping_s=1.0)
+    job = crew.submit(steps=8, pause_s=0.4)
     crew.wait_for_progress(job)
     (child, *_) = crew.children_of(first)
     child.suspend()
+    time.sleep(0.1)  # the step that was seen is written
     first.send_signal(signal.SIGSTOP)
     crew.hire()
     done = crew.wait(job, State.SUCCEEDED)

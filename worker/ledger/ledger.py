@@ -375,6 +375,8 @@ class Ledger:
         table = schema.jobs
         touched = []
         widowed = self._widowed()
+        if not widowed and not self._any_expired():  # looked for every second by every worker: no lock for nothing
+            return []
         with self.writing() as tx:
             over = table.c.lease_until < self.now(tx)
             if widowed:
@@ -385,6 +387,12 @@ class Ledger:
                 self.end_attempt(tx, job, "expired", worker_lost(job.attempts, job.stage))
                 touched.append(job.id)
         return touched
+
+    def _any_expired(self) -> bool:
+        table = schema.jobs
+        with self.reading() as tx:
+            query = sa.select(table.c.id).where(_ACTIVE, table.c.lease_until < self.now(tx)).limit(1)
+            return tx.execute(query).first() is not None
 
     def _widowed(self) -> Sequence[tuple[str, int]]:
         """(job, fence) of the attempts whose worker's process is seen to have died; no lease need run out for those."""

@@ -27,7 +27,7 @@ OUTPUTS: tuple[Output, ...] = (
 )  # fmt: skip
 """Everything a job can hand out; `manifest` is always made."""
 
-MESH_RESOLUTION: dict[Quality, int] = {"draft": 80, "standard": 112, "high": 192}
+MESH_RESOLUTION: dict[Quality, int] = {"draft": 72, "standard": 96, "high": 176}
 """Grid cells along the longest side of the box where the user names none; around eyes and mouth they are shorter."""
 
 PUBLISHED_RESOLUTION = {"image": 300, "video": 150, "stage2": 200}

@@ -18,7 +18,7 @@ def options(**given_options):
 def test_nothing_given_is_resolved_to_values_that_the_job_can_echo():
     """The contract echoes resolved values: only what really is unknown (model, end, frame choice) stays null."""
     resolved = options().resolved(is_video=True)
-    assert (resolved.quality, resolved.stages, resolved.mesh_resolution) == ("standard", [1, 2], 112)
+    assert (resolved.quality, resolved.stages, resolved.mesh_resolution) == ("standard", [1, 2], 96)
     assert resolved.outputs == list(OUTPUTS)
     assert options().resolved(is_video=False).stages == [1]
     assert options(stages=[1]).resolved(is_video=True).stages == [1]
