@@ -72,12 +72,15 @@ def rebuild(folder: Path, target: Path, known: dict[str, Any] | None = None) -> 
     return path
 
 
-def landmark_table(target: Path) -> Path:
-    """Copy our measured table of the 478 detector points on that topology into `target`."""
-    name = "mediapipe478_on_ict.npz"
-    found = resources.files("mononphm_core") / "assets" / "training" / name
-    (target / name).write_bytes(found.read_bytes())
-    return target / name
+def landmark_table(target: Path, known: dict[str, Any] | None = None) -> Path:
+    """Write `target`/mediapipe478_on_ict.npz: where the 478 detector points lie on the triangles of ict_facekit.npz."""
+    measured = (known or tables())["detector478"]
+    first = np.array(measured["share"])
+    shares = np.column_stack([first, 1.0 - first.sum(1)]).astype(np.float32)
+    corners = np.load(target / "ict_facekit.npz")["tri"][np.array(measured["triangle"])]
+    path = target / "mediapipe478_on_ict.npz"
+    np.savez_compressed(path, vertex_index=corners, bary=shares, spread_mm=np.float32(measured["spread_mm"]))
+    return path
 
 
 def triangulate(mesh: Polygons) -> tuple[Int[np.ndarray, "triangles 3"], Int[np.ndarray, "triangles 3"]]:

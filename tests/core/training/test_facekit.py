@@ -51,7 +51,11 @@ def known(folder):
 
 def test_displacements_triangles_parts_and_mirror_come_out_of_the_files(folder, known, tmp_path):
     """Every array against what the files were written from."""
+    known["detector478"] = {"triangle": [1, 0], "share": [[0.25, 0.5], [1.0, 0.0]], "spread_mm": [1.5, 2.0]}
     made = np.load(facekit.rebuild(folder, tmp_path / "data", known))
+    points = np.load(facekit.landmark_table(tmp_path / "data", known))
+    assert np.array_equal(points["vertex_index"], made["tri"][[1, 0]])
+    assert points["bary"].tolist() == [[0.25, 0.5, 0.25], [1.0, 0.0, 0.0]]
     np.testing.assert_allclose(made["neutral"], POINTS, atol=1e-6)
     for kind, names in (("identity", ["identity000", "identity001"]), ("expression", ["jawOpen", "eyeBlink_L"])):
         for row, name in enumerate(names):
