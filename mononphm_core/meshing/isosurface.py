@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 Vector = tuple[float, float, float]
 
 MARGIN_CELLS = 0.25
-"""Added to every bound, in cells: absorbs float32 and a small offset of a learned distance."""
+"""Added to every bound, in cells of the place: absorbs float32 and a small offset of a learned distance."""
 NUDGE_CELLS = 1e-4
 """Lattice values nearer to zero than this are moved to it: no triangle collapses into a lattice point."""
 COARSEST_BLOCK = 16
@@ -111,11 +111,14 @@ class Lattice:
         """Where lattice points (or, at odd multiples of half a block, block centres) lie."""
         return np.stack([row[index[:, axis]] for axis, row in enumerate(self.ticks)], axis=-1).astype(np.float32)
 
-    def radius(self, origins: Int64[np.ndarray, "blocks 3"], block: int) -> Float[np.ndarray, "blocks"]:
-        """Farthest that a point of a block lies from the block's centre (from any corner, for a block of one cell)."""
+    def reach(
+        self, origins: Int64[np.ndarray, "blocks 3"], block: int, lipschitz: float
+    ) -> Float[np.ndarray, "blocks"]:
+        """What the field's size at a block's centre must exceed to prove the block empty, margin included."""
         low, high = self.points(origins).astype(np.float64), self.points(origins + block).astype(np.float64)
         centre = self.points(origins + block // 2)
-        return np.linalg.norm(np.maximum(high - centre, centre - low), axis=-1)
+        radius = np.linalg.norm(np.maximum(high - centre, centre - low), axis=-1)
+        return lipschitz * radius + MARGIN_CELLS * (high - low).max(axis=-1) / block
 
 
 def _grown(
@@ -180,7 +183,7 @@ def extract_surface(
     origins = volume.all_blocks(block)
     while True:
         centre_values = volume.ask(origins + block // 2)
-        near = np.abs(centre_values) <= lipschitz * lattice.radius(origins, block) + volume.margin
+        near = np.abs(centre_values) <= lattice.reach(origins, block, lipschitz)
         if block == first:
             volume.fill_everywhere(block, centre_values)
         else:
@@ -213,7 +216,6 @@ class _Volume:
         shape = tuple(n * block + 1 for n in self.blocks)
         self.values: Float32[np.ndarray, "x y z"] = np.zeros(shape, np.float32)
         self.known: Bool[np.ndarray, "x y z"] = np.zeros(shape, bool)
-        self.margin = MARGIN_CELLS * lattice.longest
         self.asked = 0
 
     def all_blocks(self, block: int) -> Int64[np.ndarray, "blocks 3"]:
@@ -266,9 +268,9 @@ class _Volume:
         far = np.abs(self.values[tuple(corner.T)])
         cells = (origins[:, None] + CORNERS).reshape(-1, 3)
         sides = (self.lattice.points(cells + 1) - self.lattice.points(cells)).astype(np.float64)
-        cover_both = np.sqrt(5.0) / 2 * sides.max(axis=1)
-        crossable = np.maximum(near, far) <= lipschitz * np.linalg.norm(sides, axis=1) + self.margin
-        crossable &= np.minimum(near, far) <= lipschitz * cover_both + self.margin
+        longest = sides.max(axis=1)
+        crossable = np.maximum(near, far) <= lipschitz * np.linalg.norm(sides, axis=1) + MARGIN_CELLS * longest
+        crossable &= np.minimum(near, far) <= (lipschitz * np.sqrt(5.0) / 2 + MARGIN_CELLS) * longest
         self.fill(origins, 2, self.values[tuple(centre.T)])
         empty = ~crossable
         self.fill(cells[empty], 1, self.values[tuple(corner[empty].T)])
