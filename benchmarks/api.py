@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.service.files import MULTIPART, multipart, png  # noqa: E402
-from tests.service.test_process import Api, environment, until  # noqa: E402
+from tests.service.test_process import Api, environment, unfinished, until  # noqa: E402
 
 MIB = 1 << 20
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -225,8 +225,8 @@ def soak(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
                     files = {"file": ("a.png", png(seed=done), "image/png")}
                     http.post("/reconstructions", files=files).raise_for_status()
                     done += 1
-                    until(lambda: _queued(http) < 4, 600)
-                until(lambda: _queued(http) == 0, 600)
+                    until(lambda: unfinished(http) < 4, 600)
+                until(lambda: unfinished(http) == 0, 600)
                 rows.append(
                     {"jobs": done}
                     | {
@@ -256,11 +256,6 @@ def cancel(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     return {
         "cancels": len(waits), "p50_s": quantile(waits, 0.5), "p99_s": quantile(waits, 0.99), "waits": waits,
     }  # fmt: skip
-
-
-def _queued(http: httpx.Client) -> int:
-    queue = http.get("/limits").json()["queue"]
-    return int(queue["queued"] + queue["running"])
 
 
 def _listens(port: int) -> bool:

@@ -97,11 +97,6 @@ class Lattice:
         """Length of the shortest side of a cell."""
         return min(float(np.diff(row).min()) for row in self.ticks)
 
-    @cached_property
-    def longest(self) -> float:
-        """Length of the longest side of a cell."""
-        return max(float(np.diff(row).max()) for row in self.ticks)
-
     @property
     def shape(self) -> tuple[int, int, int]:
         """Lattice points along each axis."""

@@ -1,6 +1,6 @@
 """Sizes and choices of one head model; the published release and our own priors are values of the same class."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from mononphm_core.errors import ConfigError
@@ -162,24 +162,8 @@ SMALL = ModelConfig(
 """Our prior for two processor cores; expression codes are the weights of the 53 blendshapes."""
 
 BASE = ModelConfig(
-    IdentityConfig(
-        neighbours=8,
-        d_global=64,
-        d_local_geo=32,
-        d_local_app=16,
-        hidden_geo=96,
-        hidden_app=96,
-        layers_geo=4,
-        layers_app=3,
-        placement="linear",
-        blend="compact",
-        global_node=False,
-        point_scale=12.0,
-        code_scale=0.25,
-        gated=True,
-        colour_bands=5,
-    ),
-    DeformationConfig(d_expression=53, d_identity=32, hidden=256, layers=6, ambient=0, bands=7),
+    replace(SMALL.ensemble, neighbours=8, d_global=64, d_local_geo=32, d_local_app=16, hidden_geo=96, hidden_app=96),
+    replace(SMALL.deformation, d_identity=32, hidden=256, layers=6, bands=7),
 )
 """The same architecture for a GPU: 778 thousand multiplications a query, a fifth of the release. Not trained yet."""
 

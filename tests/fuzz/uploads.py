@@ -29,7 +29,7 @@ import psutil
 from tests.fuzz.decode_only import LIMITS
 from tests.fuzz.decoder import MUTATIONS, corpus
 from tests.hostile import files
-from tests.service.test_process import ROOT, Api, environment, until
+from tests.service.test_process import ROOT, Api, environment, unfinished, until
 
 CLIENTS = 4
 LONGEST_S = 30.0
@@ -191,7 +191,7 @@ class Attack:
         """All jobs end; then everything is deleted, and nothing may be left."""
         tally = self.tally
         with httpx.Client(base_url=self.api.url, timeout=2 * LONGEST_S) as http:
-            until(lambda: not _waiting(http), 1200)
+            until(lambda: not unfinished(http), 1200)
             while items := http.get("/reconstructions", params={"limit": 200}).json()["items"]:
                 for job in items:
                     self._judge_job(job)
@@ -220,11 +220,6 @@ class Attack:
 
 def _by_form(http: httpx.Client, content: bytes, name: str, kind: str) -> httpx.Response:
     return http.post("/reconstructions", files={"file": (name, content, kind) if kind else (name, content)})
-
-
-def _waiting(http: httpx.Client) -> int:
-    queue = http.get("/limits").json()["queue"]
-    return int(queue["queued"] + queue["running"])
 
 
 def _owned() -> list[Path]:

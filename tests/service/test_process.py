@@ -48,6 +48,12 @@ def until(condition, timeout_s: float = START_S):
     raise AssertionError("it did not happen in time")
 
 
+def unfinished(http: httpx.Client) -> int:
+    """Jobs that wait or run."""
+    queue = http.get("/limits").json()["queue"]
+    return int(queue["queued"] + queue["running"])
+
+
 class Api:
     """A running `mononphm api`."""
 

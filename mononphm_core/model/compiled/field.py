@@ -343,6 +343,15 @@ def _place_back(net, head, node, g, weight, out):
 
 
 @compiled
+def gate_rows(x, gates, nodes, rows):
+    """Each row times the gate of its node."""
+    for r in range(rows):
+        gate = gates[nodes[r]]
+        for j in range(x.shape[1]):
+            x[r, j] *= gate[j]
+
+
+@compiled
 def _geometry(net, head, kind, nodes, offsets, rows, slope, sloped, a, b):
     """Last hidden layer of one local network, before its activation, left in `a`."""
     for r in range(rows):
@@ -357,10 +366,7 @@ def _geometry(net, head, kind, nodes, offsets, rows, slope, sloped, a, b):
             b[r] = net.geo_bias[kind, layer]
         add_product(a, net.geo_middle[kind, layer], b, rows)
         if layer == 0 and head.geo_gate.shape[0] > 0:
-            for r in range(rows):
-                gate = head.geo_gate[nodes[r]]
-                for j in range(b.shape[1]):
-                    b[r, j] *= gate[j]
+            gate_rows(b, head.geo_gate, nodes, rows)
         a, b = b, a
     return a, b
 
@@ -374,10 +380,7 @@ def _geometry_back(net, head, kind, nodes, rows, slope, a, b, g):
             a[r, j] = net.geo_leave[kind, j] * slope[layers, r, j]
     for layer in range(layers - 1, -1, -1):
         if layer == 0 and head.geo_gate.shape[0] > 0:
-            for r in range(rows):
-                gate = head.geo_gate[nodes[r]]
-                for j in range(a.shape[1]):
-                    a[r, j] *= gate[j]
+            gate_rows(a, head.geo_gate, nodes, rows)
         for r in range(rows):
             b[r] = ZERO
         add_product(a, net.geo_middle_back[kind, layer], b, rows)
@@ -413,10 +416,7 @@ def _colour(net, head, kind, nodes, feature, offsets, rows, f, live, encoded, a,
             b[r] = net.app_bias[kind, layer]
         add_product(a, net.app_middle[kind, layer], b, rows)
         if layer == 0 and head.app_gate.shape[0] > 0:
-            for r in range(rows):
-                gate = head.app_gate[nodes[r]]
-                for j in range(b.shape[1]):
-                    b[r, j] *= gate[j]
+            gate_rows(b, head.app_gate, nodes, rows)
         a, b = b, a
     rectify(a, rows)
     for r in range(rows):
