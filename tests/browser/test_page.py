@@ -138,7 +138,8 @@ def test_scrubbing_says_which_frame_it_is_and_whether_to_trust_it(site):
     said = browser.ask("document.getElementById('slider').getAttribute('aria-valuetext')")
     assert "0.35 s" in said and "not accepted" in said
     assert browser.ask("document.querySelectorAll('#strip .yes').length") == 1
-    browser.until("document.getElementById('curve-names').textContent.includes('0.90')")  # the table comes after the head
+    # The table comes after the head.
+    browser.until("document.getElementById('curve-names').textContent.includes('0.90')")
 
 
 def test_it_plays_and_pauses_by_keyboard(site):
