@@ -4,6 +4,7 @@ Compiling takes half a minute of processor time, so it is done when the program 
 it was not done, `is_prepared` says so and the torch modules answer.
 """
 
+import hashlib
 import inspect
 from pathlib import Path
 from typing import Any, cast
@@ -35,10 +36,10 @@ def _folder() -> Path | None:
 
 
 def _stamp() -> bytes:
-    """What the machine code depends on."""
-    source = Path(inspect.getfile(kernel)).stat()
+    """What the machine code depends on. The source's bytes and not its time, which the layers of an image round."""
+    source = hashlib.sha256(Path(inspect.getfile(kernel)).read_bytes()).hexdigest()
     processor = llvmlite.binding.get_host_cpu_name()
-    return f"{source.st_mtime_ns} {source.st_size} {numba.__version__} {processor}".encode()
+    return f"{source} {numba.__version__} {processor}".encode()
 
 
 def is_prepared() -> bool:
