@@ -5,7 +5,7 @@
 VENV      := .venv
 BIN       := $(VENV)/bin
 STAMP     := $(VENV)/.installed
-EXTRAS    := core,service,worker,train,postgres,dev
+EXTRAS    := core,service,worker,train,postgres,dev,deploy
 PIP_ARGS  ?=
 TESTS     ?=
 INPUT     ?=

@@ -65,12 +65,13 @@ if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; th
   say "setup: no Chromium here, so the browser tests skip. Debian, Ubuntu: apt-get install chromium"
 fi
 
-# 6. For tests alone, and only in continuous integration: the servers that some tests run for real. Elsewhere they are
+# 7. For tests alone, and only in continuous integration: the servers that some tests run for real. Elsewhere they are
 #    used where they are installed, and their tests are skipped where they are not.
 if [ -n "${CI:-}" ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
   missing=
   command -v redis-server >/dev/null || missing="$missing redis-server"
   ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+  command -v promtool >/dev/null || missing="$missing prometheus"
   if [ -n "$missing" ]; then
     say "setup: installing$missing for the tests ..."
     # shellcheck disable=SC2086

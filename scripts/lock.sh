@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Writes requirements/*.lock: every package of an image at the version of constraints.txt with the sha256 of its files.
+#   pip install uv==0.13.8 && bash scripts/lock.sh
+# Run it after each change of constraints.txt or of the dependencies in pyproject.toml; a test finds what was forgotten.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+lock() {  # NAME PYTHON EXTRAS...
+  local name=$1 python=$2; shift 2
+  uv pip compile pyproject.toml requirements/build.in "${@/#/--extra=}" --constraints constraints.txt --generate-hashes \
+    --python-version "$python" --python-platform x86_64-unknown-linux-gnu --no-header --no-annotate --quiet \
+    --output-file "requirements/$name.lock"
+}
+
+lock service 3.11.9 service postgres telemetry
+lock worker 3.12 core worker postgres telemetry
