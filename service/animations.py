@@ -38,11 +38,10 @@ def pack(book: ledger.Ledger, files: list[tuple[str, ledger.Artifact]], staged: 
     """Write the archive to `staged`; its sha256. Raises the 507 of a full disk, and JobDeleted. Blocks."""
     if book.storage.free_bytes() - sum(item.bytes for _, item in files) < reserve_bytes:
         raise out_of_disk()
-    paths = [(name, book.storage.artifact_path(item.job_id, item.fence, item.name)) for name, item in files]
     digest = hashlib.sha256()
     try:
         with staged.open("xb") as sink:
-            for piece in delivery.zip_pieces(paths, bundle.ROOT, EPOCH):
+            for piece in delivery.zip_pieces(files, book.storage.open_artifact, bundle.ROOT, EPOCH):
                 digest.update(piece)
                 sink.write(piece)
     except FileNotFoundError:

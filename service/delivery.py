@@ -1,15 +1,15 @@
 """Bytes of artifacts over HTTP: strong ETags, ranges, names that break no header (RFC 9110, 6266, 8187)."""
 
 import csv
+import hashlib
 import io
 import json
-import os
 import re
 import zipfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -75,8 +75,12 @@ def content_disposition(name: str, kind: str = "attachment") -> str:
     return f"{kind}; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(plain, safe='')}"
 
 
+Open = Callable[[ledger.Artifact, int], ledger.Bytes]
+"""`Storage.open_artifact`: the bytes of a file from some byte on."""
+
+
 async def file_response(
-    request: Request, artifact: ledger.Artifact, path: Path, disposition: str = "attachment"
+    request: Request, artifact: ledger.Artifact, opened: Open, disposition: str = "attachment"
 ) -> Response:
     """One artifact: whole, in part, or just the news that it has not changed."""
     etag = f'"{artifact.sha256}"'
@@ -99,29 +103,43 @@ async def file_response(
     headers["Content-Length"] = str(span.length)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=artifact.media_type)
-    file = await in_file_thread(_open, path)
-    return StreamingResponse(_pieces(file, span), status, headers, media_type=artifact.media_type)
+    file = await in_file_thread(_open, opened, artifact, span.first)
+    pieces = _pieces(file, span.length, artifact.sha256 if span.length == artifact.bytes else None)
+    return StreamingResponse(pieces, status, headers, media_type=artifact.media_type)
 
 
-def _open(path: Path) -> io.FileIO:
+def redirect(request: Request, artifact: ledger.Artifact, link: str) -> Response:
+    """To the object store, or the news that nothing has changed. The store's own answer has an ETag of its own."""
+    headers = {"ETag": f'"{artifact.sha256}"', "Cache-Control": "no-store"}
+    if has_etag(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(status_code=307, headers={**headers, "Location": link})
+
+
+def _open(opened: Open, artifact: ledger.Artifact, first: int = 0) -> ledger.Bytes:
     try:
-        return path.open("rb", buffering=0)
+        return opened(artifact, first)
     except FileNotFoundError:
         raise Problem("artifact_not_found", "The file was removed a moment ago. GET the job again.") from None
 
 
-async def _pieces(file: io.FileIO, span: Span) -> AsyncIterator[bytes]:
+async def _pieces(file: ledger.Bytes, length: int, sha256: str | None) -> AsyncIterator[bytes]:
+    """The bytes as they come. Of a whole file the last piece is sent only if all have the checksum of the ETag: a
+    client never takes damaged bytes for a complete answer."""
+    digest, left = hashlib.sha256(), length
     try:
-        position, left = span.first, span.length
         while left > 0:
-            piece = await in_file_thread(os.pread, file.fileno(), min(CHUNK_BYTES, left), position)
+            piece = await in_file_thread(file.read, min(CHUNK_BYTES, left))
             if not piece:
                 raise OSError("an artifact is shorter than its record says")
-            yield piece
-            position += len(piece)
             left -= len(piece)
+            if sha256 is not None:
+                digest.update(piece)
+                if not left and digest.hexdigest() != sha256:
+                    raise OSError("an artifact has another checksum than its record says")
+            yield piece
     finally:
-        file.close()
+        await in_file_thread(file.close)
 
 
 # ---------------------------------------------------------------- a bundle
@@ -150,18 +168,27 @@ class _Pipe(io.RawIOBase):
         return taken
 
 
-def zip_pieces(files: Sequence[tuple[str, Path]], folder: str, made_at: datetime) -> Iterator[bytes]:
-    """A ZIP of these files below `folder`, stored uncompressed, as it is made. The same files give the same bytes."""
+def zip_pieces(
+    files: Sequence[tuple[str, ledger.Artifact]], opened: Open, folder: str, made_at: datetime
+) -> Iterator[bytes]:
+    """A ZIP of these files below `folder`, stored uncompressed, as it is made. The same files give the same bytes.
+
+    Raises FileNotFoundError, and OSError for a file whose bytes are not those of its checksum.
+    """
     pipe = _Pipe()
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:
-        for name, path in files:
+        for name, artifact in files:
             entry = zipfile.ZipInfo(f"{folder}/{name}", made_at.astimezone(UTC).timetuple()[:6])
             entry.external_attr = 0o644 << 16
-            with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as sink:
+            digest = hashlib.sha256()
+            with closing(opened(artifact, 0)) as source, archive.open(entry, "w", force_zip64=True) as sink:
                 while piece := source.read(CHUNK_BYTES):
+                    digest.update(piece)
                     sink.write(piece)
                     if ready := pipe.take(CHUNK_BYTES):
                         yield ready
+            if digest.hexdigest() != artifact.sha256:
+                raise OSError(f"{artifact.name} of {artifact.job_id} has another checksum than its record says")
     yield pipe.take()
 
 
@@ -217,15 +244,15 @@ def _flat(value: Any) -> Iterator[Any]:
         yield value
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file of ours."""
-    return json.loads(path.read_text("utf-8"))
+def text_of(artifact: ledger.Artifact, opened: Open) -> str:
+    """A text file of ours as a whole. Raises the 404 of one that has just been removed. Blocks."""
+    with closing(_open(opened, artifact)) as source:
+        return b"".join(iter(lambda: source.read(CHUNK_BYTES) or b"", b"")).decode("utf-8")
 
 
-def csv_as_json(path: Path) -> dict[str, Any]:
+def csv_as_json(text: str) -> dict[str, Any]:
     """A CSV of numbers as `columns` and `rows`."""
-    with path.open(newline="", encoding="utf-8") as source:
-        header, *rows = list(csv.reader(source)) or [[]]
+    header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
     return {"columns": header, "rows": [[_number(cell) for cell in row] for row in rows]}
 
 

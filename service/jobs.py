@@ -77,7 +77,11 @@ class Jobs:
         facts = self._look(upload)
         storage = self.book.storage
         return self._open(
-            lambda job_id: storage.accept_input(upload.path, job_id), facts, options, idempotency_key, owner
+            lambda job_id: storage.accept_input(upload.path, job_id, upload.sha256),
+            facts,
+            options,
+            idempotency_key,
+            owner,
         )
 
     def open_resumable(self, upload_id: str, options_json: bytes, idempotency_key: str | None, owner: str) -> Opened:
@@ -97,7 +101,7 @@ class Jobs:
             digest = ledger.sha256_of(path)
             facts = self._look(Upload(path, filename, found.length, digest, options_json))
             opened = self._open(
-                lambda job_id: storage.adopt_input(path, job_id), facts, options, idempotency_key, owner,
+                lambda job_id: storage.adopt_input(path, job_id, digest), facts, options, idempotency_key, owner,
                 lambda tx, job_id: self.resumable.use(tx, upload_id, job_id, digest),
             )  # fmt: skip
         if opened.created:
@@ -116,7 +120,7 @@ class Jobs:
             name, size = f"{identity.id}+{expressions.id}.zip", staged.stat().st_size
             facts = ledger.InputFacts(name, bundle.MEDIA_TYPE, size, digest)
             return self._open(
-                lambda job_id: self.book.storage.accept_input(staged, job_id), facts, wanted, key, owner,
+                lambda job_id: self.book.storage.accept_input(staged, job_id, digest), facts, wanted, key, owner,
                 kind="animation",
             )  # fmt: skip
         finally:
@@ -151,14 +155,21 @@ class Jobs:
                 kind=kind, within=lambda tx: within(tx, job_id),
             )  # fmt: skip
         except BaseException:
-            self.book.storage.remove_job(job_id)
+            self._take_back(job_id)
             raise
         if not created:
-            self.book.storage.remove_job(job_id)
+            self._take_back(job_id)
         if job.state is ledger.State.DELETED:
             raise ledger.JobDeleted(job.id)
         reach("accept.before_202")
         return Opened(job, created)
+
+    def _take_back(self, job_id: str) -> None:
+        """Remove an input that became no job; where the store is away, the janitor of a worker will."""
+        try:
+            self.book.storage.remove_job(job_id)
+        except ledger.StorageUnavailable as error:
+            log.warning("left to the janitor: %s", error)
 
     def hint(self, job_id: str) -> None:
         """Tell the workers; a failure costs seconds, never the job."""

@@ -72,6 +72,7 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "busy": (503, "Too busy"),
     "queue_full": (503, "Queue full"),
     "database_unavailable": (503, "Database unavailable"),
+    "storage_unavailable": (503, "Object store unavailable"),
     "out_of_disk": (507, "Out of disk space"),
 }
 """Code -> status and title. A test holds that every code that the service raises stands here."""
@@ -170,6 +171,11 @@ def from_ledger(error: ledger.LedgerError) -> Problem:
             )
         case ledger.UploadUsed(job_id=job_id):
             return Problem("upload_used", "A reconstruction has taken this upload; `job_id` names it.", job_id=job_id)
+        case ledger.StorageUnavailable():
+            log.error("the object store cannot be used: %s", error)
+            return Problem(
+                "storage_unavailable", "The object store does not answer. Try again shortly.", headers=retry_after(5)
+            )
         case ledger.InvalidCursor():
             return Problem("invalid_request", "This cursor is not one of ours. Leave it out to begin at the newest.")
         case ledger.IllegalTransition(state=state):

@@ -21,8 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from worker import logs
 from worker.child import Child, ChildGone, Message
 from worker.ledger import presence, tracing
-from worker.ledger.errors import Cancelled, LeaseLost, UnsealedArtifact
-from worker.ledger.failure import Failure, failure_of, internal_failure, stalled, worker_lost
+from worker.ledger.errors import Cancelled, LeaseLost, StorageUnavailable, UnsealedArtifact
+from worker.ledger.failure import Failure, failure_of, internal_failure, stalled, storage_unavailable, worker_lost
 from worker.ledger.lease import Lease
 from worker.ledger.ledger import Ledger
 from worker.settings import WorkerSettings
@@ -46,6 +46,15 @@ class Halt(str, Enum):
     LOST = "the lease was lost"
     SHUTDOWN = "the worker stops"
     STALLED = "no progress"
+    NO_STORE = "the object store does not answer"
+
+
+class _CalledOff(Exception):
+    """Raised out of a transfer that is no longer wanted."""
+
+    def __init__(self, halt: Halt) -> None:
+        super().__init__(halt.value)
+        self.halt = halt
 
 
 @dataclass(frozen=True)
@@ -160,6 +169,9 @@ class Supervisor:
         if ending is not None:
             return ending
         workspace = str(lease.new_workspace())
+        ending = self._bring_input(child, lease)
+        if ending is not None:
+            return ending
         child.send({"kind": "run", "fence": lease.fence, "workspace": workspace, "order": lease.order.to_json()})
         watch = Watch(self.settings, child, lease.fence)
         while True:
@@ -176,6 +188,24 @@ class Supervisor:
             elif message is not None and message["kind"] in ("done", "failed", "cancelled"):
                 return Ending(message, watch.halt, stage=watch.stage)
             watch.enforce(self._why_to_halt(lease, watch))
+
+    def _bring_input(self, child: Child, lease: Lease) -> Ending | None:
+        """Fetch the input; how the attempt ended, if it cannot be had or the job is no longer wanted."""
+        watch = Watch(self.settings, child, lease.fence)
+
+        def check() -> None:
+            halt = self._wish_to_halt(lease, watch)
+            if halt is not None:
+                raise _CalledOff(halt)
+
+        try:
+            lease.bring_input(check)
+        except _CalledOff as off:
+            return Ending(None, off.halt, "its input was still on the way")
+        except StorageUnavailable as error:
+            log.warning("the input cannot be fetched: %s", error)
+            return Ending(None, Halt.NO_STORE, str(error))
+        return None
 
     def _why_to_halt(self, lease: Lease, watch: "Watch") -> Halt | None:
         return self._wish_to_halt(lease, watch) or (Halt.STALLED if watch.is_stalled() else None)
@@ -203,7 +233,7 @@ class Supervisor:
             lease.cancelled()
         elif ending.last is not None and ending.last["kind"] == "done":
             self._publish(lease, ending.last["manifest"])
-        elif ending.halt is Halt.SHUTDOWN:
+        elif ending.halt in (Halt.SHUTDOWN, Halt.NO_STORE):
             lease.release()
         elif ending.halt is Halt.STALLED:
             lease.try_again(stalled(self.settings.no_progress_s, ending.stage))
@@ -222,6 +252,9 @@ class Supervisor:
             lease.cancelled()
         except UnsealedArtifact as error:
             lease.fail(internal_failure(error, "exporting"))
+        except StorageUnavailable as error:
+            log.error("the artifacts cannot be stored: %s", error)
+            lease.try_again(storage_unavailable("exporting"))
 
     def _fail(self, lease: Lease, failure: Failure) -> None:
         """No memory is worth one more try, with a fresh child and a smaller budget; other failures stand."""

@@ -1,6 +1,6 @@
 """What a job delivered: the list, the bytes, everything at once, and the codes as JSON or CSV."""
 
-from pathlib import Path
+import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -30,6 +30,10 @@ FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
     304: {"description": "If-None-Match names the present ETag"},
     **documented(*ANY, *ONE_JOB, "artifact_not_found", "not_finished", "range_not_satisfiable"),
 }
+REDIRECT: dict[str, Any] = {
+    "description": "With `direct=true`, where the object store gives the bytes itself: its address, good for minutes",
+    "headers": {"Location": {"schema": {"type": "string"}}, "ETag": {"schema": {"type": "string"}}},
+}
 NO_ARTIFACT = ("artifact_not_found", "not_finished")
 
 
@@ -49,12 +53,25 @@ async def list_artifacts(job: OneJob, here: Here) -> schemas.ArtifactList:
     "/reconstructions/{job_id}/artifacts/{name:path}",
     response_class=StreamingResponse,
     summary="One file",
-    responses=FILE_ANSWERS,
+    responses={**FILE_ANSWERS, 307: REDIRECT},
 )
-async def get_artifact(job: OneJob, name: str, request: Request, here: Here) -> Response:
+async def get_artifact(
+    job: OneJob,
+    name: str,
+    request: Request,
+    here: Here,
+    direct: Annotated[
+        bool, Query(description="Rather be sent to the object store, where there is one; the list has the checksum.")
+    ] = False,
+) -> Response:
     """The bytes of one file: Range, If-Range and If-None-Match work. Only names of the list are known."""
-    artifact, path = await one_artifact(here, job, name)
-    return await delivery.file_response(request, artifact, path)
+    artifact = await one_artifact(here, job, name)
+    if direct:
+        disposition = delivery.content_disposition(artifact.name)
+        link = await in_file_thread(here.jobs.book.storage.direct_link, artifact, disposition)
+        if link is not None:
+            return delivery.redirect(request, artifact, link)
+    return await delivery.file_response(request, artifact, here.jobs.book.storage.open_artifact)
 
 
 @router.head(
@@ -68,8 +85,8 @@ async def get_artifact(job: OneJob, name: str, request: Request, here: Here) -> 
 )
 async def head_artifact(job: OneJob, name: str, request: Request, here: Here) -> Response:
     """The headers of GET without the bytes."""
-    artifact, path = await one_artifact(here, job, name)
-    return await delivery.file_response(request, artifact, path)
+    artifact = await one_artifact(here, job, name)
+    return await delivery.file_response(request, artifact, here.jobs.book.storage.open_artifact)
 
 
 @router.get(
@@ -89,8 +106,8 @@ async def get_zip(job: OneJob, here: Here) -> Response:
     require_finished(here, job)
     book = here.jobs.book
     artifacts = await in_ledger_thread(book.artifacts, job.id)
-    files = [(item.name, book.storage.artifact_path(job.id, item.fence, item.name)) for item in artifacts]
-    pieces = delivery.zip_pieces(files, job.id, job.finished_at or job.created_at)
+    files = [(item.name, item) for item in artifacts]
+    pieces = delivery.zip_pieces(files, book.storage.open_artifact, job.id, job.finished_at or job.created_at)
     headers = {"Content-Disposition": delivery.content_disposition(f"{job.id}.zip")}
     return StreamingResponse(delivery.streamed(pieces), headers=headers, media_type="application/zip")
 
@@ -119,21 +136,17 @@ async def get_expressions(
 ) -> Response:
     """Per frame: z_exp, rotation, translation, scale, time. As CSV, a row a frame."""
     source = "expressions.json" if space == "codes" else "blendshapes.csv"
-    artifact, path = await one_artifact(here, job, source)
+    artifact, opened = await one_artifact(here, job, source), here.jobs.book.storage.open_artifact
     if source.endswith(f".{format}"):
-        return await as_is(request, artifact, path)
+        return await delivery.file_response(request, artifact, opened, "inline")
+    text = await in_file_thread(delivery.text_of, artifact, opened)
     if format == "csv":
-        text = await in_file_thread(lambda: delivery.table_of(delivery.read_json(path)))
+        table = await in_file_thread(lambda: delivery.table_of(json.loads(text)))
         headers = {"Content-Disposition": delivery.content_disposition("expressions.csv")}
-        return Response(text, headers=headers, media_type="text/csv; charset=utf-8; header=present")
+        return Response(table, headers=headers, media_type="text/csv; charset=utf-8; header=present")
     return Response(
-        await in_file_thread(lambda: delivery.json_text(delivery.csv_as_json(path))), media_type="application/json"
+        await in_file_thread(lambda: delivery.json_text(delivery.csv_as_json(text))), media_type="application/json"
     )
-
-
-async def as_is(request: Request, artifact: ledger.Artifact, path: Path) -> Response:
-    """The delivered file, shown in place."""
-    return await delivery.file_response(request, artifact, path, "inline")
 
 
 def require_finished(here: Context, job: ledger.Job) -> None:
@@ -143,7 +156,7 @@ def require_finished(here: Context, job: ledger.Job) -> None:
         raise reason
 
 
-async def one_artifact(here: Context, job: ledger.Job, name: str) -> tuple[ledger.Artifact, Path]:
+async def one_artifact(here: Context, job: ledger.Job, name: str) -> ledger.Artifact:
     """A file of the job's list: no other name is ever looked for on the disk."""
     require_finished(here, job)
     found = await in_ledger_thread(here.jobs.book.artifact, job.id, name)

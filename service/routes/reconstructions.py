@@ -35,7 +35,7 @@ IdempotencyKey = Annotated[
         "As in IETF draft-ietf-httpapi-idempotency-key-header.",
     ),
 ]
-OPEN = ("unknown_host", "body_too_large", "internal_error", "busy", "database_unavailable")
+OPEN = ("unknown_host", "body_too_large", "internal_error", "busy", "database_unavailable", "storage_unavailable")
 """What every operation can answer."""
 
 ANY = (*OPEN, "key_missing", "key_invalid", "scope_missing")

@@ -1,5 +1,6 @@
 """The server about itself: limits, health, version, models."""
 
+import logging
 import platform
 from importlib import metadata
 from typing import Any
@@ -14,8 +15,10 @@ from service.problems import Problem, documented, retry_after
 from service.quotas import quotas_of
 from service.routes.reconstructions import ANY, OPEN
 from service.threads import in_file_thread, in_ledger_thread
+from worker.ledger import StorageUnavailable
 from worker.ledger.options import DEFAULT_RETENTION_HOURS
 
+log = logging.getLogger(__name__)
 router = APIRouter(tags=["server"])
 
 MEDIA_TYPES = [
@@ -149,12 +152,13 @@ async def _checked_database(here: Context) -> schemas.Check:
 def _check_storage(here: Context) -> schemas.Check:
     storage, reserve = here.jobs.book.storage, here.settings.free_space_reserve_bytes
     try:
-        probe = here.jobs.new_staging()
-        probe.write_bytes(b"probe")
-        probe.unlink()
+        storage.probe()
         free = storage.free_bytes()
     except OSError as error:
         return schemas.Check(ok=False, detail=f"cannot be written ({error.strerror})")
+    except StorageUnavailable as error:
+        log.warning("the object store cannot be used: %s", error)
+        return schemas.Check(ok=False, detail="the object store does not answer")
     if free < reserve:
         return schemas.Check(ok=False, detail=f"{free} bytes free, less than the reserve of {reserve}")
     return schemas.Check(ok=True, detail=f"{free >> 20} MiB free")

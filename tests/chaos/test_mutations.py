@@ -55,8 +55,8 @@ def published_bytes_survive(book: Ledger) -> bool:
         entry = {"name": "meshes/frame_00000.ply", "role": "mesh", "media_type": "model/ply", "bytes": len(content)}
         lease.publish({"artifacts": [{**entry, "sha256": hashlib.sha256(content).hexdigest()}]})
     disk.cut_power(book.storage.artifacts)
-    paths = [book.artifact(job.id, item.name) for item in book.artifacts(job.id)]
-    return all(found is not None and found[1].is_file() and found[1].read_bytes() == content for found in paths)
+    paths = [book.storage.artifact_path(job.id, item.fence, item.name) for item in book.artifacts(job.id)]
+    return all(path.is_file() and path.read_bytes() == content for path in paths)
 
 
 def stale_writer_is_refused(book: Ledger) -> bool:

@@ -96,4 +96,4 @@ def path_of(book: Ledger, job: Job, name: str) -> Path:
     """Where a published file lies."""
     found = book.artifact(job.id, name)
     assert found is not None
-    return found[1]
+    return book.storage.artifact_path(found.job_id, found.fence, found.name)

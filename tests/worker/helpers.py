@@ -49,6 +49,13 @@ def written(workspace: Path, name: str, content: bytes) -> dict[str, Any]:
     return {**described, "sha256": hashlib.sha256(content).hexdigest()}
 
 
+def path_of(ledger: Ledger, job: Job, name: str) -> Path:
+    """Where a published file lies in a local folder."""
+    found = ledger.artifact(job.id, name)
+    assert found is not None
+    return ledger.storage.artifact_path(found.job_id, found.fence, found.name)
+
+
 class Crew:
     """Workers as real processes around one ledger and one broker."""
 

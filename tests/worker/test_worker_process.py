@@ -11,6 +11,7 @@ import time
 import psutil
 import pytest
 
+from tests.worker.helpers import path_of
 from worker.ledger import State
 
 both_brokers = pytest.mark.parametrize("crew", ["filesystem", "redis"], indirect=True)
@@ -28,7 +29,7 @@ def test_a_hinted_job_becomes_checked_artifacts(crew):
     assert done.warnings == ("the tail of the clip is damaged",)
     assert [item.name for item in crew.ledger.artifacts(job.id)] == ["manifest.json", "result.bin"]
     for item in crew.ledger.artifacts(job.id):
-        _, path = crew.ledger.artifact(job.id, item.name)
+        path = path_of(crew.ledger, job, item.name)
         assert hashlib.sha256(path.read_bytes()).hexdigest() == item.sha256
     left = [path for path in crew.ledger.storage.artifacts.rglob("*") if path.is_file()]
     assert sorted(path.name for path in left) == ["manifest.json", "result.bin"], "scratch files are orphan bytes"

@@ -10,6 +10,8 @@ from worker.ledger.errors import (
     JobNotFound,
     LeaseLost,
     LedgerError,
+    StorageUnavailable,
+    StoredBytesDamaged,
     UnsealedArtifact,
     UploadGone,
     UploadLocked,
@@ -26,7 +28,7 @@ from worker.ledger.order import Order
 from worker.ledger.outbox import Backlog, Delivery, Message, Outbox
 from worker.ledger.records import Artifact, Counts, Deletion, Event, InputFacts, Job, Page, WorkerSeen
 from worker.ledger.states import ACTIVE, TERMINAL, TRANSITIONS, State
-from worker.ledger.storage import LocalStorage, Removed, Storage, sha256_of
+from worker.ledger.storage import Bytes, LocalStorage, Removed, Storage, sha256_of
 from worker.ledger.uploads import Resumable, Uploads
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "TRANSITIONS",
     "Artifact",
     "Backlog",
+    "Bytes",
     "Cancelled",
     "Counts",
     "Deletion",
@@ -67,6 +70,8 @@ __all__ = [
     "Scope",
     "State",
     "Storage",
+    "StorageUnavailable",
+    "StoredBytesDamaged",
     "UnsealedArtifact",
     "UploadGone",
     "UploadLocked",

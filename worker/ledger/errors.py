@@ -8,6 +8,8 @@ LedgerError
 + InvalidCursor         not a cursor that this ledger gave out
 + LeaseLost             another worker, a delete or a reaper took the job: a stale writer must stop
 + UnsealedArtifact      what the pipeline lists and what lies on the disk differ
++ StorageUnavailable    the object store does not answer, or refuses us
++ StoredBytesDamaged    what the store gives back is not what it was given
 + UploadNotFound        no resumable upload of that id (or it belongs to somebody else)
 + UploadGone            it expired or was terminated
 + UploadLocked          another request is writing it
@@ -90,6 +92,14 @@ class LeaseLost(LedgerError):
 
 class UnsealedArtifact(LedgerError):
     """An artifact is missing, has a name that leaves its folder, or its bytes are not those of its checksum."""
+
+
+class StorageUnavailable(LedgerError):
+    """The object store does not answer, or refuses us; nothing is wrong with the job."""
+
+
+class StoredBytesDamaged(LedgerError):
+    """Bytes that came back, again and again, with another checksum than they were stored under."""
 
 
 class Cancelled(BaseException):

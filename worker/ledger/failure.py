@@ -117,6 +117,12 @@ def stalled(seconds: float, stage: str | None = None) -> Failure:
     return Failure("no_progress", "No progress", detail, stage, True)
 
 
+def storage_unavailable(stage: str | None = None) -> Failure:
+    """The failure of an attempt whose artifacts could not be stored: the store did not answer for too long."""
+    detail = "The object store does not answer, so the result could not be kept. Retry later, or tell the operator."
+    return Failure("storage_unavailable", "Object store unavailable", detail, stage, True)
+
+
 def _translated(error: BaseException) -> BaseException:
     """The core's own word for what Python and torch say in theirs."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import sqlalchemy as sa
 
 from worker.ledger import schema
-from worker.ledger.errors import Cancelled, LeaseLost
+from worker.ledger.errors import Cancelled, LeaseLost, StorageUnavailable
 from worker.ledger.failpoints import reach
 from worker.ledger.failure import Failure
 from worker.ledger.options import ReconstructionOptions
@@ -56,9 +57,9 @@ class Lease:
         self.worker = worker
         self.job = job
         self.order = Order(
-            job_id=job.id, input_path=ledger.storage.input_path(job.id), filename=job.input.filename,
-            media_type=job.input.media_type, sha256=job.input.sha256, options=job.options, attempt=job.attempts,
-            previous_failure=previous_failure,
+            job_id=job.id, input_path=ledger.storage.attempt_input(job.id, job.fence),
+            filename=job.input.filename, media_type=job.input.media_type, sha256=job.input.sha256,
+            options=job.options, attempt=job.attempts, previous_failure=previous_failure,
         )  # fmt: skip
         self._stages = stages_of(job.options.stages)
         self._lock = threading.Lock()
@@ -69,6 +70,10 @@ class Lease:
     def new_workspace(self) -> Path:
         """An empty directory for this attempt."""
         return self.ledger.storage.new_workspace(self.job_id, self.fence)
+
+    def bring_input(self, check: Callable[[], None]) -> None:
+        """Have the input where the order says it is. Raises StorageUnavailable, and whatever `check` does."""
+        self.ledger.storage.bring_input(self.job_id, self.fence, self.order.sha256, check)
 
     def heartbeat(self) -> None:
         """Prolong the lease, and write down the progress that the throttle held back."""
@@ -103,12 +108,12 @@ class Lease:
     def publish(self, manifest: dict[str, Any]) -> None:
         """Bring the artifacts to the disk, then make them the job's result with one fenced update.
 
-        Raises LeaseLost, UnsealedArtifact, and Cancelled when the user asked to stop in the meantime.
+        Raises LeaseLost, UnsealedArtifact, StorageUnavailable, and Cancelled when the user asked to stop meanwhile.
         """
-        if self.cancel_requested():  # before any file is touched: a lost lease may belong to a published attempt
-            raise Cancelled(self.job_id)
+        self._still_wanted()  # before any file is touched: a lost lease may belong to a published attempt
         reach("publish.before_seal")
-        sealed = self.ledger.storage.seal(self.job_id, self.fence, list(manifest.get("artifacts", [])))
+        listed = list(manifest.get("artifacts", []))
+        sealed = self.ledger.storage.seal(self.job_id, self.fence, listed, self._wanted_now_and_then())
         with self.ledger.writing() as tx:
             job = self._held(tx)
             if job.state is State.CANCELLING:
@@ -139,9 +144,7 @@ class Lease:
             self.ledger.move(tx, job, State.SUCCEEDED, **values, **_learnt(job, manifest))
             reach("publish.before_commit")
         reach("publish.after_commit")
-        for fence in self.ledger.storage.attempts(self.job_id):
-            if fence < self.fence:
-                self.ledger.storage.discard_attempt(self.job_id, fence)
+        self._clean_up(self._drop_others)
 
     def fail(self, failure: Failure) -> State:
         """The job ends here, unless the user has asked to cancel it: then that is what it did. The new state."""
@@ -157,7 +160,7 @@ class Lease:
             job = self._held(tx)
             self.ledger.close_attempt(tx, job, "cancelled")
             self.ledger.move(tx, job, State.CANCELLED, lease_until=None, worker=None)
-        self.ledger.storage.discard_attempt(self.job_id, self.fence)
+        self._clean_up(self._drop_mine)
 
     def release(self) -> None:
         """Give the job back untouched (the worker shuts down); the attempt does not count."""
@@ -169,7 +172,7 @@ class Lease:
                 self.ledger.move(tx, job, State.CANCELLED, **idle)
             else:
                 self.ledger.move(tx, job, State.QUEUED, attempts=job.attempts - 1, dispatched_at=None, **idle)
-        self.ledger.storage.discard_attempt(self.job_id, self.fence)
+        self._clean_up(self._drop_mine)
 
     def abandon(self) -> None:
         """Remove what a lost attempt wrote, unless it was published after all (a commit whose answer got lost)."""
@@ -177,13 +180,49 @@ class Lease:
         with self.ledger.reading() as tx:
             published = tx.execute(query).scalar_one_or_none()
         if published != self.fence:
-            self.ledger.storage.discard_attempt(self.job_id, self.fence)
+            self._clean_up(self._drop_mine)
 
     def _end(self, outcome: str, failure: Failure, again: bool) -> State:
         with self.ledger.writing() as tx:
             state = self.ledger.end_attempt(tx, self._held(tx), outcome, failure, again=again)
-        self.ledger.storage.discard_attempt(self.job_id, self.fence)
+        self._clean_up(self._drop_mine)
         return state
+
+    def _still_wanted(self) -> None:
+        if self.cancel_requested():
+            raise Cancelled(self.job_id)
+
+    def _wanted_now_and_then(self) -> Callable[[], None]:
+        """`_still_wanted`, asked of the database twice a second at most; one that does not answer is no reason."""
+        asked_at = time.monotonic()
+
+        def check() -> None:
+            nonlocal asked_at
+            if time.monotonic() - asked_at >= REPORT_INTERVAL_S:
+                asked_at = time.monotonic()
+                try:
+                    self._still_wanted()
+                except sa.exc.SQLAlchemyError:
+                    log.warning("the database does not answer", exc_info=True)
+
+        return check
+
+    def _drop_mine(self) -> None:
+        self.ledger.storage.discard_attempt(self.job_id, self.fence)
+
+    def _drop_others(self) -> None:
+        storage = self.ledger.storage
+        storage.tidy(self.job_id, self.fence)
+        for fence in storage.attempts(self.job_id):
+            if fence < self.fence:
+                storage.discard_attempt(self.job_id, fence)
+
+    def _clean_up(self, removal: Callable[[], None]) -> None:
+        """After the commit: a store that is away now changes nothing of what was decided; the janitor comes again."""
+        try:
+            removal()
+        except StorageUnavailable as error:
+            log.warning("left to the janitor: %s", error)
 
     def _mine(self) -> tuple[sa.ColumnElement[bool], ...]:
         table = schema.jobs

@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,14 @@ import sqlalchemy as sa
 
 from worker.ledger import database, outbox, presence, schema, tracing
 from worker.ledger.broker import QUEUE
-from worker.ledger.errors import IdempotencyConflict, IllegalTransition, InvalidCursor, JobDeleted, JobNotFound
+from worker.ledger.errors import (
+    IdempotencyConflict,
+    IllegalTransition,
+    InvalidCursor,
+    JobDeleted,
+    JobNotFound,
+    StorageUnavailable,
+)
 from worker.ledger.failpoints import reach
 from worker.ledger.failure import Failure, worker_lost
 from worker.ledger.ids import new_job_id
@@ -27,7 +35,9 @@ from worker.ledger.lease import Lease
 from worker.ledger.options import ReconstructionOptions
 from worker.ledger.records import Artifact, Counts, Deletion, Event, InputFacts, Job, Page, WorkerSeen, job_of
 from worker.ledger.states import TERMINAL, State, may_become
-from worker.ledger.storage import LocalStorage, Removed
+from worker.ledger.storage import LocalStorage, Removed, Storage
+
+log = logging.getLogger(__name__)
 
 RECONSTRUCT = "mononphm.reconstruct"
 """Name of the Celery task whose only argument is a job id: a hint that a job waits."""
@@ -48,9 +58,15 @@ class Ledger:
     """The one door to jobs, for the service as for the worker. Brings the schema up to date when it is opened."""
 
     def __init__(
-        self, database_url: str | None, data_dir: Path, *, lease_s: float = LEASE_S, max_attempts: int = MAX_ATTEMPTS
+        self,
+        database_url: str | None,
+        data_dir: Path,
+        *,
+        storage: Storage | None = None,
+        lease_s: float = LEASE_S,
+        max_attempts: int = MAX_ATTEMPTS,
     ) -> None:
-        self.storage = LocalStorage(data_dir)
+        self.storage: Storage = storage or LocalStorage(data_dir)
         self.lease_s = lease_s
         self.max_attempts = max_attempts
         self.engine = database.make_engine(database_url or database.default_url(data_dir))
@@ -207,12 +223,12 @@ class Ledger:
         with self.reading() as tx:
             return [_artifact_of(row) for row in tx.execute(query)]
 
-    def artifact(self, job_id: str, name: str) -> tuple[Artifact, Path] | None:
-        """One published file and where it lies; None if there is none of that name."""
+    def artifact(self, job_id: str, name: str) -> Artifact | None:
+        """One published file; None if there is none of that name."""
         table = schema.artifacts
         with self.reading() as tx:
             row = tx.execute(sa.select(table).where(table.c.job_id == job_id, table.c.name == name)).one_or_none()
-        return None if row is None else (_artifact_of(row), self.storage.artifact_path(job_id, row.fence, row.name))
+        return None if row is None else _artifact_of(row)
 
     def queue_position(self, job_id: str) -> int | None:
         """1: the next to be taken; None: not waiting."""
@@ -303,7 +319,14 @@ class Ledger:
         with self.writing() as tx:
             job = self._living(tx, job_id)
             self._entomb(tx, job)
-        return self.purge(job_id)
+        try:
+            return self.purge(job_id)
+        except (
+            StorageUnavailable
+        ) as error:  # the tombstone stands; the janitor removes the bytes when the store is back
+            log.warning("left to the janitor: %s", error)
+            with self.reading() as tx:
+                return Deletion(job_id, self._deleted_at(tx, job_id), 0, 0, gone=False)
 
     def purge(self, job_id: str) -> Deletion:
         """The second half of a deletion; the janitor repeats it where a crash came between."""
@@ -312,8 +335,12 @@ class Ledger:
             now = self.now(tx)
             if removed.gone:
                 tx.execute(schema.jobs.update().where(schema.jobs.c.id == job_id).values(purged_at=now))
-            deleted_at = tx.execute(sa.select(schema.jobs.c.deleted_at).where(schema.jobs.c.id == job_id)).scalar_one()
+            deleted_at = self._deleted_at(tx, job_id)
         return Deletion(job_id, deleted_at, removed.files, removed.bytes, removed.gone)
+
+    def _deleted_at(self, tx: sa.Connection, job_id: str) -> datetime:
+        found: datetime = tx.execute(sa.select(schema.jobs.c.deleted_at).where(schema.jobs.c.id == job_id)).scalar_one()
+        return found
 
     def _entomb(self, tx: sa.Connection, job: Job) -> None:
         now = self.now(tx)
@@ -487,8 +514,11 @@ class Ledger:
         for job_id in self._unpurged():
             proof = self.purge(job_id)
             removed += Removed(proof.files, proof.bytes, proof.gone)
-        for job_id in sorted(self.storage.jobs()):
-            removed += self._sweep_job(job_id, orphan_grace_s)
+        for job_id, fences in sorted(self.storage.held().items()):
+            removed += self._sweep_job(job_id, fences, orphan_grace_s)
+        for job_id, fence in sorted(self.storage.left_over()):
+            if not self._is_at_work(job_id, fence):
+                self.storage.tidy(job_id, fence)
         with self.writing() as tx:
             silent_since = self.now(tx) - timedelta(seconds=orphan_grace_s)
             tx.execute(schema.workers.delete().where(schema.workers.c.last_seen < silent_since))
@@ -500,7 +530,16 @@ class Ledger:
         with self.reading() as tx:
             return list(tx.execute(unfinished).scalars())
 
-    def _sweep_job(self, job_id: str, orphan_grace_s: float) -> Removed:
+    def _is_at_work(self, job_id: str, fence: int) -> bool:
+        """Whether this attempt goes on; one that the ledger has not heard of yet, too."""
+        with self.reading() as tx:
+            try:
+                job = self._job(tx, job_id)
+            except JobNotFound:
+                return False
+        return fence > job.fence or (fence == job.fence and job.is_active)
+
+    def _sweep_job(self, job_id: str, fences: set[int], orphan_grace_s: float) -> Removed:
         with self.reading() as tx:
             try:
                 job = self._job(tx, job_id)
@@ -510,7 +549,7 @@ class Ledger:
         if job.state is State.DELETED:
             return self.storage.remove_job(job_id)
         removed = Removed(0, 0, True)
-        for fence in self.storage.attempts(job_id):
+        for fence in sorted(fences):
             if fence != job.published_fence and not (fence == job.fence and job.is_active) and fence <= job.fence:
                 removed += self.storage.discard_attempt(job_id, fence)
         return removed

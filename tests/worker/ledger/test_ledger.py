@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from tests.worker.helpers import LEASE_S, open_script, step, written
+from tests.worker.helpers import LEASE_S, open_script, path_of, step, written
 from worker.ledger import (
     Cancelled,
     Failure,
@@ -225,7 +225,7 @@ def test_a_stale_writer_can_do_nothing(ledger, submit):
         with pytest.raises(LeaseLost):
             write()
     fresh.publish({"artifacts": [written(fresh.new_workspace(), "a.bin", b"fresh")]})
-    _, path = ledger.artifact(job.id, "a.bin")
+    path = path_of(ledger, job, "a.bin")
     assert path.read_bytes() == b"fresh"
     assert ledger.storage.attempts(job.id) == [fresh.fence], "the loser's bytes are gone"
 
@@ -238,7 +238,7 @@ def test_an_attempt_that_was_published_after_all_is_not_thrown_away(ledger, subm
     with pytest.raises(LeaseLost):
         lease.publish({"artifacts": []})
     lease.abandon()
-    _, path = ledger.artifact(job.id, "meshes/frame_00000.ply")
+    path = path_of(ledger, job, "meshes/frame_00000.ply")
     assert path.read_bytes() == b"result"
 
 
@@ -524,7 +524,7 @@ def test_deleting_a_running_job_fences_its_worker_off(ledger, submit):
     with pytest.raises(LeaseLost):
         lease.publish({"artifacts": [entry]})
     ledger.sweep()
-    assert ledger.storage.jobs() == set()
+    assert set(ledger.storage.held()) == set()
 
 
 def test_the_sweep_finishes_what_a_crash_left_and_touches_nothing_else(ledger, submit, monkeypatch):
@@ -546,12 +546,12 @@ def test_the_sweep_finishes_what_a_crash_left_and_touches_nothing_else(ledger, s
     monkeypatch.undo()
     assert ledger.storage.input_path(doomed.id).exists()
     ledger.sweep()
-    assert ledger.storage.jobs() == {published.id, running.id, orphan}, "an orphan may be a job being accepted"
+    assert set(ledger.storage.held()) == {published.id, running.id, orphan}, "an orphan may be a job being accepted"
     assert ledger.storage.attempts(published.id) == [2]
     assert workspace.is_dir()
     ledger.sweep(orphan_grace_s=-1.0)
-    assert ledger.storage.jobs() == {published.id, running.id}
-    _, path = ledger.artifact(published.id, "meshes/frame_00000.ply")
+    assert set(ledger.storage.held()) == {published.id, running.id}
+    path = path_of(ledger, published, "meshes/frame_00000.ply")
     assert path.read_bytes() == b"result"
 
 
