@@ -30,6 +30,7 @@ from service.webhooks import Sender
 from worker import ledger
 from worker.ledger import Ledger, LedgerError
 from worker.ledger.broker import configured_broker
+from worker.ledger.store_settings import API_PATIENCE_S, configured_storage
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        book = await in_file_thread(Ledger, settings.database_url, settings.data_dir)
+        storage = await in_file_thread(configured_storage, settings.data_dir, API_PATIENCE_S)
+        book = await in_file_thread(Ledger, settings.database_url, settings.data_dir, storage=storage)
         hints = Hints(configured_broker(settings.broker_url, settings.data_dir))
         jobs, keys = Jobs(book, hints, settings), ledger.Keys(book)
         outbox = ledger.Outbox(book)

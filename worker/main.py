@@ -15,6 +15,7 @@ from worker.housekeeping import Housekeeper
 from worker.ledger import tracing
 from worker.ledger.broker import configured_broker
 from worker.ledger.ledger import Ledger
+from worker.ledger.store_settings import configured_storage
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
@@ -31,7 +32,8 @@ def run_worker(settings: WorkerSettings) -> int:
     """Serve hints until SIGTERM or SIGINT; the exit code. On the main thread of its own process."""
     logs.configure(settings.log_level)
     tracing.begin("mononphm-worker")
-    ledger = Ledger(settings.database_url, settings.data_dir, lease_s=settings.lease_s)
+    storage = configured_storage(settings.data_dir)
+    ledger = Ledger(settings.database_url, settings.data_dir, storage=storage, lease_s=settings.lease_s)
     supervisor = Supervisor(settings, ledger)
     tasks.use(supervisor)
     keeper = Housekeeper(settings, ledger, supervisor, celery_app.send_hint, _reconnect)

@@ -17,17 +17,22 @@ NAMES = (
     "accept.before_202", "hint.before", "hint.after", "ack.before", "ack.after", "remove.before", "remove.after",
 )  # fmt: skip
 
+STORE_NAMES = ("put.before", "put.after", "complete.before", "complete.after")
+"""The same for an object store; a local folder passes none of them."""
+
 VARIABLE = "MONONPHM_FAILPOINTS"
 
 
 def _armed() -> dict[str, float]:
     """Name -> probability. Raises ValueError for a name that is none, so that no test waits for a place in vain."""
     pairs = [item.partition(":") for item in os.environ.get(VARIABLE, "").split(",") if item]
-    unknown = {name for name, _, _ in pairs} - {*NAMES, "*"}
+    unknown = {name for name, _, _ in pairs} - {*NAMES, *STORE_NAMES, "*"}
     if unknown:
         raise ValueError(f"{VARIABLE} names {sorted(unknown)}")
     return {
-        known: float(probability) for name, _, probability in pairs for known in (NAMES if name == "*" else (name,))
+        known: float(probability)
+        for name, _, probability in pairs
+        for known in ((*NAMES, *STORE_NAMES) if name == "*" else (name,))
     }
 
 
