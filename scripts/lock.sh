@@ -12,5 +12,5 @@ lock() {  # NAME PYTHON EXTRAS...
     --output-file "requirements/$name.lock"
 }
 
-lock service 3.11.9 service postgres telemetry
-lock worker 3.12 core worker postgres telemetry
+lock service 3.11.9 service postgres telemetry s3
+lock worker 3.12 core worker postgres telemetry s3

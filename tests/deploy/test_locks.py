@@ -10,8 +10,8 @@ from packaging.utils import canonicalize_name
 from tests.deploy.containers import ROOT
 
 LOCKS = {
-    "service": ("service", "postgres", "telemetry"),
-    "worker": ("core", "worker", "postgres", "telemetry"),
+    "service": ("service", "postgres", "telemetry", "s3"),
+    "worker": ("core", "worker", "postgres", "telemetry", "s3"),
 }
 GPU_ONLY = re.compile("cuda-|nvidia-|triton$")
 """What torch brings along on a GPU machine and not here; constraints.txt, made here, cannot know it."""
