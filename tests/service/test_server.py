@@ -210,8 +210,8 @@ def test_every_refusal_of_the_ledger_has_a_public_answer(kind):
     Exception.__init__(error, "x")
     error.job_id, error.state, error.wanted, error.key = "rec_x", "queued", "failed", "k"
     problem = from_exception(error)
-    for_workers = (ledger.LeaseLost, ledger.UnsealedArtifact)
-    assert (problem.status >= 500) == (kind in (ledger.LedgerError, *for_workers))
+    for_workers = (ledger.LeaseLost, ledger.UnsealedArtifact, ledger.StoredBytesDamaged)
+    assert (problem.status >= 500) == (kind in (ledger.LedgerError, ledger.StorageUnavailable, *for_workers))
 
 
 @pytest.mark.parametrize("kind", family(core.InputError), ids=lambda kind: kind.__name__)
