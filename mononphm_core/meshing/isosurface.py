@@ -7,8 +7,9 @@ at block centres and drops every block that a Lipschitz bound proves empty:
 
 Cells may be shorter in a part of the box (`Focus`): lids and lips are thinner than the cells that a skull needs.
 
-Blocks halve until two cells remain; then the lattice points that are left are asked in two passes, so that a cell is
-refined only when its two already known corners allow a crossing. `extract_surface_dense` is the slow readable twin.
+Blocks halve until two cells remain. Of the lattice points that are left one is asked only when no known point beside it
+settles its sign by the same bound, and in the end the surface is followed: both ends of every edge that crosses it are
+asked. `extract_surface_dense` is the slow readable twin.
 """
 
 import logging
@@ -37,6 +38,10 @@ FOCUS_SAMPLES = 8193
 """Places along an axis at which the density of a focus is summed up."""
 
 CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), axis=-1).reshape(8, 3)
+INSIDE = np.stack(np.meshgrid(*[[0, 1, 2]] * 3, indexing="ij"), axis=-1).reshape(27, 3)
+"""Lattice points of a block of two cells."""
+BESIDE = INSIDE[np.argsort(np.abs(INSIDE - 1).sum(1), kind="stable")][1:] - 1
+"""Steps to the points of the cells around a point, the nearest first."""
 
 
 @dataclass(frozen=True)
@@ -188,8 +193,9 @@ def extract_surface(
             break
         block //= 2
         origins = (origins[:, None] + block * CORNERS).reshape(-1, 3)
-    volume.ask_lattice((origins[:, None] + 2 * CORNERS).reshape(-1, 3))
-    volume.ask_lattice(volume.crossable_points(origins, lipschitz))
+    volume.fill(origins, block, centre_values[near])
+    volume.settle((origins[:, None] + 2 * CORNERS).reshape(-1, 3), lipschitz)
+    volume.settle((origins[:, None] + INSIDE).reshape(-1, 3), lipschitz)
     volume.follow_surface()
     log.debug(
         "asked the field at %d points; the dense grid of %s has %d", volume.asked, lattice.shape, np.prod(lattice.shape)
@@ -225,13 +231,29 @@ class _Volume:
         self.known[tuple(index.T)] = True
         return values
 
-    def ask_lattice(self, index: Int64[np.ndarray, "points 3"]) -> None:
-        """`ask` for a list with repetitions and already known points; these cost nothing."""
-        flat = np.ravel_multi_index(tuple(index.T), self.values.shape)
+    def settle(self, index: Int64[np.ndarray, "points 3"], lipschitz: float) -> None:
+        """Give each of these points a sign: that of a known point beside it, if the bound allows no zero between the
+        two, else its own, asked from the field. The list may hold points twice, and known ones."""
+        index = self._unknown(index)
+        sides = [np.diff(row) for row in self.lattice.ticks]
+        for step in BESIDE:
+            beside = np.clip(index + step, 0, np.array(self.values.shape) - 1)
+            values, known = self.values[tuple(beside.T)], self.known[tuple(beside.T)]
+            cell = np.minimum(index, beside)  # at the wall a step is cut short, and reckoned longer than it is
+            lengths = [side[cell[:, axis]] for axis, side in enumerate(sides)]
+            squared = sum((length**2 for length, moves in zip(lengths, step, strict=True) if moves), np.zeros(()))
+            reach = lipschitz * np.sqrt(squared) + MARGIN_CELLS * np.maximum.reduce(lengths)
+            settled = known & (np.abs(values) > reach)
+            self.values[tuple(index[settled].T)] = values[settled]
+            index = index[~settled]
+        self.ask(index)
+
+    def _unknown(self, index: Int64[np.ndarray, "given 3"]) -> Int64[np.ndarray, "points 3"]:
+        """The points of a list that are not known yet, each once."""
         wanted = np.zeros(self.values.size, bool)
-        wanted[flat] = True
+        wanted[np.ravel_multi_index(tuple(index.T), self.values.shape)] = True
         flat = np.flatnonzero(wanted & ~self.known.ravel())
-        self.ask(np.stack(np.unravel_index(flat, self.values.shape), axis=-1))
+        return np.stack(np.unravel_index(flat, self.values.shape), axis=-1)
 
     def fill_everywhere(self, block: int, values: Float32[np.ndarray, "blocks"]) -> None:
         """Give every lattice point the value of its block's centre."""
@@ -248,38 +270,10 @@ class _Volume:
         unknown = ~self.known.ravel()[flat]
         self.values.ravel()[flat[unknown]] = np.repeat(values, len(offsets))[unknown]
 
-    def crossable_points(
-        self, origins: Int64[np.ndarray, "blocks 3"], lipschitz: float
-    ) -> Int64[np.ndarray, "points 3"]:
-        """Corners of the single cells of 2-blocks that may still hold a zero.
-
-        Two opposite corners of each are known: the block's centre and the block's corner. Balls of radius one diagonal
-        around one of them, or of sqrt(5)/2 of its longest side around both, cover a cell; where the field is farther
-        from zero than the bound allows across them, the cell is empty. Empty cells take the sign of the centre.
-        """
-        centre = origins + 1
-        corner = (origins[:, None] + 2 * CORNERS).reshape(-1, 3)
-        near = np.abs(self.values[tuple(np.repeat(centre, 8, axis=0).T)])
-        far = np.abs(self.values[tuple(corner.T)])
-        cells = (origins[:, None] + CORNERS).reshape(-1, 3)
-        sides = (self.lattice.points(cells + 1) - self.lattice.points(cells)).astype(np.float64)
-        longest = sides.max(axis=1)
-        crossable = np.maximum(near, far) <= lipschitz * np.linalg.norm(sides, axis=1) + MARGIN_CELLS * longest
-        crossable &= np.minimum(near, far) <= (lipschitz * np.sqrt(5.0) / 2 + MARGIN_CELLS) * longest
-        self.fill(origins, 2, self.values[tuple(centre.T)])
-        empty = ~crossable
-        self.fill(cells[empty], 1, self.values[tuple(corner[empty].T)])
-        return (cells[crossable][:, None] + CORNERS).reshape(-1, 3)
-
     def follow_surface(self) -> None:
         """Ask wherever a sign change has an end that was only filled in, until there is none."""
-        while True:
-            loose = self._loose_ends()
-            if len(loose) == 0:
-                return
-            log.debug("the surface leaves the asked region at %d points: the Lipschitz bound is too small", len(loose))
-            around = loose[:, None] + np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-            self.ask_lattice(np.clip(around.reshape(-1, 3), 0, np.array(self.values.shape) - 1))
+        while len(loose := self._loose_ends()):
+            self.ask(loose)
 
     def _loose_ends(self) -> Int64[np.ndarray, "points 3"]:
         inside = self.values < 0
