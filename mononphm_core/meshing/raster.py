@@ -21,6 +21,8 @@ NEAR = 1e-3
 """Default near plane, in the unit of the vertices."""
 TESTS_AT_ONCE = 1 << 20
 """Pixel-in-triangle tests held in memory together."""
+LEVELS = 64
+"""More than there are powers of two in any picture's side."""
 EDGE_TOLERANCE = 1e-9
 """How far outside, as a barycentric, still counts: rounding must not take a centre on an edge from both neighbours."""
 
@@ -141,17 +143,20 @@ def _fragments(
     screen: Float[np.ndarray, "pieces 3 2"], z: Float[np.ndarray, "pieces 3"], width: int, height: int
 ) -> Iterator[Fragments]:
     """Pixel, triangle, perspective-correct barycentrics and depth of each pixel centre in each triangle, in parts."""
-    size = np.array([width, height])
-    first = np.clip(np.ceil(screen.min(axis=1) - 0.5), 0, size).astype(np.int64)
-    last = np.clip(np.floor(screen.max(axis=1) - 0.5), -1, size - 1).astype(np.int64)
+    first, last = np.empty((len(screen), 2), np.int64), np.empty((len(screen), 2), np.int64)
+    for axis, size in enumerate((width, height)):  # columns apart: reducing a short axis costs ten times as much
+        a, b, c = (screen[:, k, axis] for k in range(3))
+        first[:, axis] = np.clip(np.ceil(np.minimum(np.minimum(a, b), c) - 0.5), 0, size)
+        last[:, axis] = np.clip(np.floor(np.maximum(np.maximum(a, b), c) - 0.5), -1, size - 1)
     extent = last - first + 1
     edges = screen[:, [1, 2, 0]] - screen
     area = edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0]
-    visible = np.flatnonzero((extent > 0).all(axis=-1) & (area != 0.0))
-    level = np.ceil(np.log2(np.maximum(extent[visible], 1))).astype(np.int64)
-    for box in np.unique(level, axis=0):
-        members = visible[(level == box).all(axis=-1)]
-        dx, dy = np.meshgrid(np.arange(2 ** box[0]), np.arange(2 ** box[1]))
+    visible = np.flatnonzero((extent[:, 0] > 0) & (extent[:, 1] > 0) & (area != 0.0))
+    level = np.ceil(np.log2(extent[visible])).astype(np.int64)
+    kind = level[:, 0] * LEVELS + level[:, 1]
+    for box in np.unique(kind):
+        members = visible[kind == box]
+        dx, dy = np.meshgrid(np.arange(2 ** (box // LEVELS)), np.arange(2 ** (box % LEVELS)))
         offsets = np.stack([dx.ravel(), dy.ravel()], axis=-1)
         portion = max(TESTS_AT_ONCE // len(offsets), 1)
         for start in range(0, len(members), portion):
