@@ -14,6 +14,9 @@ from pathlib import Path
 
 import httpx
 
+PATIENCE_S = 1800.0
+"""A server that is killed faster than it starts answers nobody for minutes; after the storm it must."""
+
 
 @dataclass(frozen=True)
 class Promise:
@@ -68,7 +71,7 @@ class Users:
 
     def _insist(self, http: httpx.Client, content: bytes, key: str, resumable: bool) -> str | None:
         """Submit under one Idempotency-Key until a 202 comes, however often the server dies in between."""
-        deadline = time.monotonic() + 300.0
+        deadline = time.monotonic() + PATIENCE_S
         upload: str | None = None
         while time.monotonic() < deadline:
             try:
@@ -91,7 +94,7 @@ class Users:
                 self.surprises.append(f"{answer.status_code} {answer.text[:300]}")
                 return None
             time.sleep(0.2)
-        self.surprises.append("no 202 within five minutes")
+        self.surprises.append(f"no 202 within {PATIENCE_S:g} s")
         return None
 
     def _sent(self, http: httpx.Client, content: bytes, upload: str | None) -> str:

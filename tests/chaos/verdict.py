@@ -34,11 +34,17 @@ class Verdict:
 
 
 def judge(url: str, book: Ledger, promises: list[Promise], patience_s: float) -> Verdict:
-    """Wait until every promised job has ended, then look at all of them, at their bytes, and at what lies about."""
+    """Wait until every promised job has ended, then look at all of them, at their bytes, and at what lies about.
+
+    `patience_s` is how long not one job may end before the rest counts as lost.
+    """
     verdict = Verdict()
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline and _unended(book):
+    fewest, deadline = _unended(book), time.monotonic() + patience_s
+    while fewest and time.monotonic() < deadline:
         time.sleep(0.2)
+        unended = _unended(book)
+        if unended < fewest:
+            fewest, deadline = unended, time.monotonic() + patience_s
     with httpx.Client(base_url=url, timeout=30.0) as http:
         for promise in promises:
             _judge_job(http, book, promise, verdict)
