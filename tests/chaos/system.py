@@ -137,6 +137,7 @@ class System:
             "HEARTBEAT_S": min(5.0, self.lease_s / 3), "PIPELINE": "tests.chaos.pipeline:run", "DEVICE": "none",
             "WORKER_NAME": f"{role}-{number}", "FREE_SPACE_RESERVE_BYTES": 0, "FAILPOINTS": self._failpoints,
             "FAILPOINTS_LOG": self.failpoint_log, "SWEEP_S": 5, "LOG_LEVEL": "WARNING", "MAX_QUEUED": 100_000,
+            "MAX_OPEN_UPLOADS": 100_000,
         }  # fmt: skip
         if self._redis is not None:
             settings["BROKER_URL"] = f"redis+socket://{self._short}/redis.sock"

@@ -6,6 +6,8 @@ import itertools
 import os
 import random
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import pytest
 import sqlalchemy as sa
@@ -158,6 +160,16 @@ async def test_an_upload_that_nobody_continues_expires_and_leaves_nothing(api, b
     assert (await api.head(path, headers=TUS)).status_code == 404
     with book.reading() as tx:
         assert tx.execute(sa.select(sa.func.count()).select_from(table)).scalar_one() == 0
+
+
+async def test_an_upload_without_a_byte_is_soon_forgotten(api):
+    """Who never got the answer to their creation cannot delete it; it must not hold a place for a day."""
+    path = await begun(api, 5)
+    empty = parsedate_to_datetime((await api.head(path, headers=TUS)).headers["upload-expires"])
+    await patched(api, path, 0, b"123")
+    growing = parsedate_to_datetime((await api.head(path, headers=TUS)).headers["upload-expires"])
+    assert timedelta(minutes=10) < empty - datetime.now(UTC) < timedelta(minutes=20)
+    assert growing - datetime.now(UTC) > timedelta(hours=20)
 
 
 async def test_terminated_is_gone(api, book):

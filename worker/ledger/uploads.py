@@ -23,6 +23,9 @@ from worker.ledger.ids import new_id
 from worker.ledger.ledger import ORPHAN_GRACE_S, Ledger
 from worker.ledger.storage import fsync_directory
 
+EMPTY_LIFETIME_S = 900.0
+"""Without a first byte an upload is soon forgotten: its client never heard of it, and it counts among the open ones."""
+
 
 @dataclass(frozen=True)
 class Resumable:
@@ -66,7 +69,7 @@ class Uploads:
             now = self._ledger.now(tx)
             values = {
                 "id": upload_id, "owner": owner, "length": length, "offset": 0, "metadata": metadata,
-                "created_at": now, "expires_at": now + self._lifetime,
+                "created_at": now, "expires_at": now + min(self._lifetime, timedelta(seconds=EMPTY_LIFETIME_S)),
             }  # fmt: skip
             tx.execute(schema.uploads.insert().values(values))
         return self.get(upload_id)
