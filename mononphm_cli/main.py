@@ -31,6 +31,8 @@ COMMANDS: dict[str, str] = {
     "evaluate": "Compare a reconstruction with ground truth.",
     "benchmark": "Measure speed on this machine.",
     "keys": "Create, list or revoke API keys.",
+    "database": "Back up, restore, check or take back the state of record.",
+    "capacity": "Say how many workers a load needs, and what they cost.",
     "doctor": "Say what works on this machine.",
 }
 """Name -> one line of help. The help stands here so that `mononphm --help` imports no command."""

@@ -1,8 +1,11 @@
 """One engine per process: SQLite in WAL mode with synchronous=FULL, or PostgreSQL by URL; schema by migrations."""
 
+import logging
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+
+log = logging.getLogger(__name__)
 
 WRITE = "mononphm_write"
 """Execution option of a connection that will write: SQLite then takes its one write lock at BEGIN, not half-way."""
@@ -79,15 +84,56 @@ def current_revision(engine: sa.Engine) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
+def knows(revision: str) -> bool:
+    """Whether this code has that revision's script; what it does not have is newer."""
+    return revision in {script.revision for script in ScriptDirectory.from_config(migration_config()).walk_revisions()}
+
+
 def upgrade(engine: sa.Engine) -> None:
-    """Bring the schema to the newest revision. Processes that start together wait for each other."""
-    if current_revision(engine) == head_revision():
+    """Bring the schema to the newest revision. Processes that start together wait for each other.
+
+    A schema that is newer than this code stays as it is: revisions only add what older code may ignore (a test holds
+    them to it), so the two versions work side by side while one takes the other's place.
+    """
+    current = current_revision(engine)
+    if current == head_revision():
         return
+    if current is not None and not knows(current):
+        log.warning("the schema is at %s, newer than this program, which knows %s", current, head_revision())
+        return
+    with _migrating(engine) as config:
+        command.upgrade(config, "head")
+
+
+def downgrade(engine: sa.Engine, revision: str) -> None:
+    """Take the schema back to an older revision; what newer ones added is dropped. ValueError for an unknown one."""
+    if revision != "base" and not knows(revision):
+        raise ValueError(f"no revision {revision}: this program knows up to {head_revision()}")
+    with _migrating(engine) as config:
+        command.downgrade(config, revision)
+
+
+@contextmanager
+def _migrating(engine: sa.Engine) -> Iterator[Config]:
+    """Alembic's configuration with a connection in one transaction, alone with the schema.
+
+    SQLite alters a table by copying it and dropping the old one, which would delete by cascade every row that refers
+    to it: references are not enforced meanwhile, and checked at the end.
+    """
     config = migration_config()
     with engine.connect() as connection:
         connection = connection.execution_options(**{WRITE: True})
-        with connection.begin():
-            if connection.dialect.name == "postgresql":
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        sqlite = connection.connection.dbapi_connection if connection.dialect.name == "sqlite" else None
+        if sqlite is not None:
+            sqlite.execute("PRAGMA foreign_keys=OFF")  # without effect inside a transaction
+        try:
+            with connection.begin():
+                if sqlite is None:
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+                config.attributes["connection"] = connection
+                yield config
+                if sqlite is not None and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
+                    raise RuntimeError(f"a migration left {len(broken)} references to nothing; it was undone")
+        finally:
+            if sqlite is not None:
+                sqlite.execute("PRAGMA foreign_keys=ON")
