@@ -28,9 +28,9 @@ STANDS_IN = {
     "libglib2.0-0t64": "libglib2.0-0",
 }
 """Ubuntu 24.04 -> Debian 12. The hashes of worker.lock cover the wheels of both versions of Python."""
-OF_HERE = re.compile(r"(PIP_|SSL_|REQUESTS_|CURL_|http_|https_|no_|HTTP_|HTTPS_|NO_)\w+$")
+OF_HERE = re.compile(r"(PIP_CERT|PIP_DEFAULT_TIMEOUT|SSL_|REQUESTS_|CURL_|http_|https_|no_|HTTP_|HTTPS_|NO_)\w*$")
 """How this machine reaches its registries; nothing of it enters the images."""
-BORROWED = ("/etc/resolv.conf", "/etc/pip.conf", "/root/.config/pip", "/etc/ssl/certs", "/opt/wheels", "/opt/pypi")
+BORROWED = ("/etc/resolv.conf", "/etc/pip.conf", "/root/.config/pip", "/etc/ssl/certs/ca-certificates.crt")
 NOBODY = "10001:10001"
 
 
@@ -148,18 +148,21 @@ class Build:
     @contextmanager
     def _lent(self, stage: str) -> Iterator[None]:
         """The files by which this machine reaches its registries, in the tree while something is installed."""
-        lent: list[Path] = []
+        lent: list[tuple[Path, Path | None]] = []
         for name in BORROWED:
             source, place = Path(name), self.tree(stage) / name.lstrip("/")
-            if source.exists() and not (place.exists() and name != "/etc/resolv.conf"):
+            if source.exists():
                 place.parent.mkdir(parents=True, exist_ok=True)
+                own = place.rename(place.with_name(f"{place.name}.own")) if place.exists() else None
                 subprocess.run(["cp", "-aL", source, place], check=True)
-                lent.append(place)
+                lent.append((place, own))
         try:
             yield
         finally:
-            for place in lent:
+            for place, own in lent:
                 shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+                if own is not None:
+                    own.rename(place)
 
     def inside(
         self, stage: str, text: str, binds: list[tuple[Path, str]] | None = None, sealed: bool = False, **env: str

@@ -9,11 +9,12 @@ and get swept. What was deleted after that moment has a row and no bytes: `agree
 PostgreSQL and object stores have tools of their own (docs/operations.md); `agree` is for them, too.
 """
 
+import hashlib
 import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +24,9 @@ import sqlalchemy as sa
 
 from worker.ledger import database, schema
 from worker.ledger.ledger import Ledger
+from worker.ledger.records import Artifact
 from worker.ledger.states import State
-from worker.ledger.storage import fsync_directory, fsync_file, sha256_of
+from worker.ledger.storage import CHUNK_BYTES, LocalStorage, fsync_directory, fsync_file, sha256_of
 
 DATABASE = "ledger.sqlite3"
 ACCOUNT = "backup.json"
@@ -106,30 +108,48 @@ def restore(folder: Path, data_dir: Path) -> Agreement:
 
 
 def agree(book: Ledger) -> Agreement:
-    """Compare every living job's files with their rows, and look for bytes of deleted ones. Reads all bytes."""
+    """Compare every living job's files with their rows, and look for bytes of deleted ones. Reads all bytes; the inputs
+    only where they lie in a folder, for a bucket hands them out to attempts alone."""
     table = schema.jobs
     with book.reading() as tx:
         rows = tx.execute(sa.select(table.c.id, table.c.state)).all()
-    kept = book.storage.jobs()
+    kept = book.storage.held()
     damaged, undead, jobs, files = [], [], 0, 0
     for job_id, state in rows:
         if state == State.DELETED.value:
             undead += [job_id] if job_id in kept else []
             continue
         jobs += 1
-        expected = _expected(book, job_id)
-        files += len(expected)
-        if not all(path.is_file() and sha256_of(path) == sha256 for path, sha256 in expected):
+        checks = list(_checks(book, job_id))
+        files += len(checks)
+        if not all(checks):
             damaged.append(job_id)
     return Agreement(jobs, files, tuple(damaged), tuple(undead))
 
 
-def _expected(book: Ledger, job_id: str) -> Sequence[tuple[Path, str]]:
-    """Path and checksum of the input and of every published artifact."""
+def _checks(book: Ledger, job_id: str) -> Iterator[bool]:
+    """For the input and each published artifact: whether its bytes are those of its row."""
     job = book.get(job_id)
-    found = [(book.storage.input_path(job_id), job.input.sha256)] if job.input else []
-    located = [book.artifact(job_id, artifact.name) for artifact in book.artifacts(job_id)]
-    return found + [(path, artifact.sha256) for artifact, path in filter(None, located)]
+    if job.input is not None and isinstance(book.storage, LocalStorage):
+        path = book.storage.input_path(job_id)
+        yield path.is_file() and sha256_of(path) == job.input.sha256
+    for artifact in book.artifacts(job_id):
+        yield _stored_sha256(book, artifact) == artifact.sha256
+
+
+def _stored_sha256(book: Ledger, artifact: Artifact) -> str | None:
+    """Checksum of what the store gives; None where it has nothing of that name."""
+    digest = hashlib.sha256()
+    try:
+        stored = book.storage.open_artifact(artifact)
+    except FileNotFoundError:
+        return None
+    try:
+        while chunk := stored.read(CHUNK_BYTES):
+            digest.update(chunk)
+    finally:
+        stored.close()
+    return digest.hexdigest()
 
 
 def _copy_database(source: Path, target: Path) -> None:

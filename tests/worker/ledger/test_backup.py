@@ -129,7 +129,8 @@ def test_a_changed_byte_and_a_forgotten_file_are_found(server, tmp_path):
     """`mononphm database check` reads everything: disks forget quietly, and deleted means gone."""
     book, made = server
     assert agree(book).holds
-    _, path = book.artifact(made["done"], "manifest.json")
+    artifact = book.artifact(made["done"], "manifest.json")
+    path = book.storage.artifact_path(made["done"], artifact.fence, artifact.name)
     path.write_bytes(path.read_bytes().replace(b"tiny", b"tinY"))
     left = book.storage.inputs / made["deleted"]
     left.mkdir()
