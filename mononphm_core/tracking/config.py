@@ -30,6 +30,12 @@ class LandmarkFitConfig:
     frames must not make the fit surer of it."""
     expression_sigma: float = 0.28
     """Of a blendshape weight around 0 (training mixtures)."""
+    lid_sigma: float = 0.005
+    """Of the distance between upper and lower lid, share of the face height (rendered people: 0.002 to 0.008)."""
+    lip_sigma: float = 0.008
+    """The same of the lips (0.006 to 0.008)."""
+    gap_independent: float = 0.33
+    """Gaps that count: the three of an eye share their error. 0: no terms for lids and lips."""
     symmetry_sigma: float = 0.15
     """Of the difference between the left and right weight of a pair."""
     smooth_sigma_per_s: float = 3.0

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from mononphm_core.geometry.rotations import so3_log
 from mononphm_core.model.template import TemplateHead
+from mononphm_core.tracking import closure
 from mononphm_core.tracking.arrow import Arrow
 from mononphm_core.tracking.config import LandmarkFitConfig
 from mononphm_core.tracking.contours import Outline, Rim, rim
@@ -61,6 +62,13 @@ class JointProblem:
         self.target = np.stack([to_original(o.dense_landmarks_px.double().numpy(), o.crop) for o in obs])
         self.confidence = np.stack([o.quality.weight * o.dense_confidence.double().numpy() for o in obs])
         self.face_px = np.array([o.quality.face_px for o in obs])
+        self.gap = closure.between(self.landmark)
+        self.gap_expected = closure.expected_gaps(self.target, self.face_px, closure.rest_gaps(self.landmark))
+        self.gap_confidence = np.minimum(
+            self.confidence[:, closure.PAIRS[:, 0]], self.confidence[:, closure.PAIRS[:, 1]]
+        )
+        share = np.array([config.lid_sigma] * len(closure.LIDS) + [config.lip_sigma] * len(closure.LIPS))
+        self.gap_sigma = share * self.face_px[:, None]
         k = clip.intrinsics
         self.k = np.array([k.fx, k.fy, k.cx, k.cy])
         self.focal_prior = max(clip.focal_uncertainty, 1e-6)
@@ -89,6 +97,11 @@ class JointProblem:
         distance = np.linalg.norm(error, axis=-1) / sigma
         robust = np.minimum(1.0, self.config.huber / np.maximum(distance, 1e-9))
         return self.config.independent * self.confidence * robust / sigma**2
+
+    def gap_errors(self, at: State) -> Float[np.ndarray, "frames pairs"]:
+        """By how many pixels lids and lips stand too far open."""
+        x = self.landmark.posed(at.s, at.z_exp) @ at.r.transpose(0, 2, 1) + at.t[:, None]
+        return closure.gap_errors(x, self.camera(at), self.target, self.gap_expected)
 
     def contour(self, i: int, at: State) -> tuple[Points, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Rim points of frame i: points, camera positions, signed distances (px), gradients, inverse variances."""
@@ -133,6 +146,8 @@ class JointProblem:
         """What is minimised (Huber's function of the errors, and the priors)."""
         error, sigma, _ = self.landmarks(at)
         data = (self.config.independent * self.confidence * self._rho(np.linalg.norm(error, axis=-1) / sigma)).sum()
+        open_by = self._rho(np.abs(self.gap_errors(at)) / self.gap_sigma)
+        data += (self.config.gap_independent * self.gap_confidence * open_by).sum()
         for i in range(len(at.r)):
             if len(self.rims[i].share):
                 _, _, distance, _, _ = self.contour(i, at)
@@ -180,10 +195,26 @@ class JointProblem:
                 )
                 add_identity(to, points, add_frame(to, i, seen, at.r[i], at.t[i]))
         add_identity(to, self.landmark, total)
+        self._add_gaps(to, at, x)
         if self.texture is not None:
             self._add_texture(to, at, self.texture)
         self._add_priors(to, at)
         return to
+
+    def _add_gaps(self, to: Arrow, at: State, x: Float[np.ndarray, "frames points 3"]) -> None:
+        c, (upper, lower) = self.config, closure.PAIRS.T
+        error = closure.gap_errors(x, self.camera(at), self.target, self.gap_expected)
+        robust = np.minimum(1.0, c.huber * self.gap_sigma / np.maximum(np.abs(error), 1e-9))
+        weight = c.gap_independent * self.gap_confidence * robust / self.gap_sigma**2
+        middle = projection_slope((x[:, upper] + x[:, lower]) / 2, self.camera(at))
+        slope = (closure.upward(self.target)[:, None, None] @ middle)[:, :, 0]
+        metric = weight[..., None, None] * slope[..., :, None] * slope[..., None, :]
+        pull = (weight * error)[..., None] * slope
+        total = np.zeros_like(metric[0])
+        for i in range(len(at.r)):
+            seen = Seen(self.gap, x[i, upper] - x[i, lower], metric[i], pull[i], shifts=0.0)
+            total += add_frame(to, i, seen, at.r[i], at.t[i])
+        add_identity(to, self.gap, total)
 
     def _add_texture(self, to: Arrow, at: State, texture: Texture) -> None:
         c, k = self.config, self.camera(at)

@@ -49,6 +49,9 @@ class Seen:
     """M above."""
     pull: Float[np.ndarray, "points 3"]
     """b above."""
+    shifts: float = 1.0
+    """1 for places; 0 for differences of places, which a shift of the head leaves alone (but for a share of shift over
+    distance, which is neglected)."""
 
 
 def add_frame(
@@ -61,12 +64,12 @@ def add_frame(
     """
     points, x = seen.points, seen.x_camera
     n, _, s = points.identity.shape
-    rotated = x - t
+    rotated = x - seen.shifts * t
     small = np.zeros((n, 3, POSE + 1))  # turn, shift, log focal; camera frame
     small[:, 0, 1], small[:, 0, 2] = rotated[:, 2], -rotated[:, 1]
     small[:, 1, 0], small[:, 1, 2] = -rotated[:, 2], rotated[:, 0]
     small[:, 2, 0], small[:, 2, 1] = rotated[:, 1], -rotated[:, 0]
-    small[:, [0, 1, 2], [3, 4, 5]] = 1.0
+    small[:, [0, 1, 2], [3, 4, 5]] = seen.shifts
     small[:, 0, 6], small[:, 1, 6] = x[:, 0], x[:, 1]
     metric = r.T @ seen.metric @ r  # from here on in head space
     pull = seen.pull @ r
