@@ -12,13 +12,13 @@ import pytest
 
 from tests.deploy.containers import ROOT, compose, instructions, interpolated, laid_over
 
-FILES = ("docker-compose.yml", "docker-compose.cpu.yml")
+FILES = ("docker-compose.yml", "docker-compose.cpu.yml", "docker-compose.objects.yml")
 RUNS_ONCE = {"secrets"}
 
 
 def merged() -> dict:
-    """What Compose makes of both files."""
-    return laid_over(compose(FILES[0]), compose(FILES[1]))
+    """What Compose makes of all files."""
+    return laid_over(laid_over(compose(FILES[0]), compose(FILES[1])), compose(FILES[2]))
 
 
 def test_both_ways_to_start_are_valid_under_the_compose_specification():
