@@ -91,15 +91,17 @@ def from_frames(
     tracked: TrackedSequence, observed: ObservedClip, pictures: Sequence[Frame], head: MorphHead
 ) -> Colours | None:
     """The colours that the clip's own frames show; `pictures` as decoded."""
-    photos = photos_of(head, tracked, observed, pictures)
+    photos, aside = photos_of(head, tracked, observed, pictures)
     if not photos or head.texture is None:
         return None
-    portrait = portray(load_topology(), head.texture, photos)
-    told = {
+    portrait = portray(load_topology(), head.texture, photos, aside)
+    told: dict[str, Any] = {
         "from_frames": [photo.frame_index for photo in photos],
         "psnr_db": round(portrait.psnr_db, 2),
         "seen_share": round(portrait.seen_share, 3),
     }
+    if aside is not None and portrait.held_out_psnr_db is not None:
+        told["held_out"] = {"frame": aside.frame_index, "psnr_db": round(portrait.held_out_psnr_db, 2)}
     return Colours(portrait.texture, told, {"difference": portrait.difference.astype(np.float32)})
 
 

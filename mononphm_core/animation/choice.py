@@ -21,22 +21,35 @@ LIPS_SHARE = 0.01
 
 def photos_of(
     head: MorphHead, tracked: TrackedSequence, observed: ObservedClip, pictures: Sequence[Frame]
-) -> list[Photo]:
-    """The frames that show the head best: one from in front and, where there are such, one from each side.
+) -> tuple[list[Photo], Photo | None]:
+    """The frames that show the head best: one from in front and, where there are such, one from each side; and one
+    that is kept aside to measure them by.
 
     `pictures` as decoded; they are turned upright here.
     """
     seen = {observation.frame_index: observation for observation in observed.observations}
     shown = {frame.frame_index: frame.rgb for frame in pictures}
     rows = [row for row, index in enumerate(tracked.frame_index) if index in seen and index in shown]
-    chosen = best_rows(tracked, {row: seen[tracked.frame_index[row]].quality for row in rows})
+    quality = {row: seen[tracked.frame_index[row]].quality for row in rows}
     turns = observed.turned_deg // 90
-    photos = []
-    for row in chosen:
+
+    def photo(row: int) -> Photo:
         index = tracked.frame_index[row]
-        upright = np.ascontiguousarray(np.rot90(shown[index], turns))
-        photos.append(_photo(head, tracked, row, upright, seen[index]))
-    return photos
+        return _photo(head, tracked, row, np.ascontiguousarray(np.rot90(shown[index], turns)), seen[index])
+
+    chosen = best_rows(tracked, quality)
+    aside = held_out_row(tracked, quality, chosen)
+    return [photo(row) for row in chosen], None if aside is None else photo(aside)
+
+
+def held_out_row(tracked: TrackedSequence, quality: dict[int, FrameQuality], chosen: list[int]) -> int | None:
+    """The hardest honest question: of the accepted frames that were not chosen, the one turned farthest from those."""
+    rest = [row for row in quality if row not in chosen and tracked.fits[row].accepted]
+
+    def away(row: int) -> float:
+        return min(abs(quality[row].yaw_deg - quality[other].yaw_deg) for other in chosen)
+
+    return max(rest, key=away, default=None)
 
 
 def best_rows(tracked: TrackedSequence, quality: dict[int, FrameQuality]) -> list[int]:

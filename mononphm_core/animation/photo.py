@@ -28,6 +28,9 @@ DAMPING = 0.005
 """Of the light's directions: less than while tracking, the whole visible surface speaks here."""
 LEAST_LIGHT = 0.3
 """Of the mean irradiance: deeper shadow is not divided out, it would be noise."""
+LARGEST_TINT = 1.25
+"""Light from one side is at most so much more (or less) of one colour than light from all around: few pixels show the
+underside of a chin, and nine coefficients a channel would paint it."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,13 @@ class Witness:
 def irradiance(
     normals: Float[np.ndarray, "*shape 3"], light: Float[np.ndarray, "9 3"]
 ) -> Float[np.ndarray, "*shape 3"]:
-    """Light per channel, not below `LEAST_LIGHT` of what arrives from all around."""
+    """Light per channel, not below `LEAST_LIGHT` of what arrives from all around, nor far from its colour."""
     arriving = sh_basis(torch.from_numpy(np.asarray(normals, np.float64))).numpy() @ light
-    return np.maximum(arriving, LEAST_LIGHT * np.maximum(light[0], 1e-3))
+    ambient = np.maximum(light[0], 1e-3)
+    relative = np.maximum(arriving / ambient, 1e-3)
+    level = relative.mean(-1, keepdims=True)
+    tint = np.clip(relative / level, 1 / LARGEST_TINT, LARGEST_TINT)
+    return np.maximum(level, LEAST_LIGHT) * tint * ambient
 
 
 def _pixels(x: Float[np.ndarray, "points 3"], k: Intrinsics) -> Float[np.ndarray, "points 2"]:

@@ -3,7 +3,8 @@
     albedo = (srgb^2.2 / irradiance(normal))^(1/2.2)
 
 What one side shows and the other does not is mirrored; what no photo shows stays the prior's, but in the photos' tone:
-their ratio, smooth, is carried on into the unseen parts, so that no seam is left.
+their ratio, smooth, is carried over the surface into the unseen parts, so that no seam is left, not even where the
+texture's plane is cut.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from mononphm_core.animation.photo import Photo, Witness, irradiance
+from mononphm_core.animation.surface import carried_on, withdrawn
 from mononphm_core.animation.texture import ASKED_HEIGHT, ASKED_WIDTH, outwards, texels
 from mononphm_core.animation.topology import LEFT_EYE, MOUTH, Topology
 from mononphm_core.meshing.colours import to_bytes
@@ -21,13 +23,15 @@ from mononphm_core.rendering.light import GAMMA
 
 MIDDLE_U = 0.375
 """Texture coordinate about which face and neck are mirrored."""
-FEATHER = 0.02
-"""Of the texture's width: how wide a seam is."""
 TONE = 0.05
 """Of the texture's width: coarser differences between photo and prior are tone, and are carried on."""
+TONE_LENGTH = 0.06
+"""Head units (15 mm): the same on the surface."""
+STRANDS = 0.15
+"""Logarithm of albedo: detail stronger than this is a strand of hair or a shadow, and is not mirrored."""
 UNSURE, SURE = 0.12, 0.7
 """A photo's share of a corner up to which it is not used at all; from which fully."""
-HAIR_SLOPE, HAIR_FROM, HAIR_TO = 0.8, 0.19, 0.27
+HAIR_SLOPE, HAIR_FROM, HAIR_TO = 0.95, 0.145, 0.225
 """Canonical head units: y - HAIR_SLOPE z of the hairline."""
 SHARPER = 4.0
 """Power of the shares with which photos are mixed: the best one leads, its neighbours only meet it smoothly."""
@@ -47,27 +51,58 @@ class Portrait:
     """Rendered with the fitted light against the photos that were used, where they show skin."""
     seen_share: float
     """Of the head's texture: from the photos."""
+    held_out_psnr_db: float | None
+    """The same against a photo that was not used, in the light that explains it best for this texture."""
     difference: Float[np.ndarray, "corners"]
     """Mean absolute sRGB difference between the prior in the fitted light and the photos; -1 where none shows it."""
 
 
-def portray(topology: Topology, prior: UInt8[np.ndarray, "height width 3"], photos: Sequence[Photo]) -> Portrait:
-    """Lay the photos over `prior`, whose first row is at v = 1. Same photos, same bytes."""
+def portray(
+    topology: Topology,
+    prior: UInt8[np.ndarray, "height width 3"],
+    photos: Sequence[Photo],
+    held_out: Photo | None = None,
+) -> Portrait:
+    """Lay the photos over `prior`, whose first row is at v = 1. Same photos, same bytes.
+
+    `held_out` gives no colour; it only measures.
+    """
     height, width = prior.shape[:2]
     base = np.maximum(prior.astype(np.float32) / 255, 0.02)
     witnesses = [Witness(topology, photo) for photo in photos]
-    uv = topology.corner_uv * [width, -height] + [0, height]
-    at = (uv - 0.5).astype(np.float32)
-    at_corners = cv2.remap(base, at[None, :, 0], at[None, :, 1], cv2.INTER_LINEAR)[0]
+    at_corners = _at_corners(topology, base)
     lights = [witness.light(at_corners) for witness in witnesses]
     layers = [_layer(topology, w, light, (width, height)) for w, light in zip(witnesses, lights, strict=True)]
     own, bare, seen = _mixed(layers)
     texture = _joined(own, bare, seen, np.log(base), topology)
     face = _resized(_covered(topology, LEFT_EYE).astype(np.float32), (width, height)) > 0.5
     scores = [_squared_error(w, light, texture, topology) for w, light in zip(witnesses, lights, strict=True)]
+    unused = None
+    if held_out is not None:
+        other = Witness(topology, held_out)
+        unused = _psnr_db([_squared_error(other, other.light(_at_corners(topology, texture)), texture, topology)])
+    return Portrait(
+        texture=to_bytes(texture),
+        psnr_db=_psnr_db(scores),
+        seen_share=float(seen[face].mean()),
+        held_out_psnr_db=unused,
+        difference=_difference(witnesses, lights, at_corners),
+    )
+
+
+def _psnr_db(scores: Sequence[tuple[float, int]]) -> float:
     error = sum(e for e, _ in scores) / max(sum(n for _, n in scores), 1)
-    psnr_db = float(-10 * np.log10(max(error, 1e-6)))
-    return Portrait(to_bytes(texture), psnr_db, float(seen[face].mean()), _difference(witnesses, lights, at_corners))
+    return float(-10 * np.log10(max(error, 1e-6)))
+
+
+def _at_corners(
+    topology: Topology, image: Float[np.ndarray, "height width channels"]
+) -> Float[np.ndarray, "corners channels"]:
+    """A picture of the texture's plane at the corners."""
+    height, width = image.shape[:2]
+    at = (topology.corner_uv * [width, -height] + [-0.5, height - 0.5]).astype(np.float32)
+    given = image.astype(np.float32)
+    return cv2.remap(given, at[None, :, 0], at[None, :, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
 
 
 def _difference(
@@ -88,23 +123,16 @@ Layer = tuple[Image3, Image1, Image1]
 
 def _layer(topology: Topology, witness: Witness, light: Float[np.ndarray, "9 3"], size: tuple[int, int]) -> Layer:
     """One photo in the texture's plane."""
-    bare = witness.sampled(witness.skin)
-    maps = np.concatenate(
-        [witness.pixels - 0.5, witness.share[:, None], bare[:, None], irradiance(witness.normals, light)], 1
-    )
+    bare, share = witness.sampled(witness.skin), withdrawn(topology, witness.share)
+    maps = np.concatenate([witness.pixels - 0.5, share[:, None], bare[:, None], irradiance(witness.normals, light)], 1)
     raster = texels(topology, ASKED_WIDTH, ASKED_HEIGHT)
     coarse = outwards(raster.interpolate(maps, topology.corner_faces).astype(np.float32), raster.covered)
-    share = np.where(raster.covered, coarse[..., 2], 0.0).astype(np.float32)
-    soft = max(FEATHER * ASKED_WIDTH / 2, 1.0)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(soft) + 1,) * 2)
-    whole = np.where(raster.covered, share, 1.0).astype(np.float32)  # a chart's border is no border of the head
-    share = cv2.GaussianBlur(cv2.erode(whole, kernel), (0, 0), soft) * raster.covered
     fine = _resized(coarse, size)
     srgb = cv2.remap(
         witness.rgb, fine[..., 0].copy(), fine[..., 1].copy(), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     albedo = np.maximum(srgb, 0.02) / np.maximum(fine[..., 4:], 1e-3) ** (1 / GAMMA)
-    trust = np.clip((_resized(share, size) - UNSURE) / (SURE - UNSURE), 0.0, 1.0)
+    trust = np.clip((fine[..., 2] - UNSURE) / (SURE - UNSURE), 0.0, 1.0)
     return np.log(albedo), np.clip(fine[..., 3], 0.0, 1.0), trust
 
 
@@ -128,10 +156,11 @@ def _joined(own: Image3, bare: Image1, seen: Image1, prior: Image3, topology: To
     other, other_seen = _mirror(own), _mirror((seen * bare)[..., None])[..., 0] * flipped
     scalp = _scalp(topology, size)[..., None]
     difference = own - prior
-    skin_tone, hair_tone = (_spread(difference, seen * share) for share in (bare, 1 - bare))
+    skin_tone, hair_tone = (_tone(topology, difference, seen**2 * share) for share in (bare, 1 - bare))
     base = prior + skin_tone + scalp * (hair_tone - skin_tone)
-    mirrored = other - _blurred(other - base, other_seen)
-    filled = base + (other_seen * (1 - seen))[..., None] * (mirrored - base)
+    detail = other - base - _blurred(other - base, other_seen)
+    smooth = np.exp(-np.square(cv2.GaussianBlur(np.abs(detail).max(2), (0, 0), 2.0) / STRANDS))
+    filled = base + (other_seen * (1 - seen) * smooth)[..., None] * detail
     return np.exp(filled + seen[..., None] * (own - filled))
 
 
@@ -144,19 +173,15 @@ def _mirror(image: Float[np.ndarray, "height width channels"]) -> Float[np.ndarr
     return out
 
 
-def _spread(values: Image3, weight: Image1) -> Image3:
-    """The coarse part of `values`, carried on into where `weight` is 0: means over wider and wider surroundings."""
+def _tone(topology: Topology, values: Image3, weight: Image1) -> Image3:
+    """The coarse part of `values`, carried over the surface into where `weight` is 0."""
     size = values.shape[1], values.shape[0]
-    small = (128, 128)
-    value = cv2.resize(values * weight[..., None], small, interpolation=cv2.INTER_AREA)
-    share = cv2.resize(weight, small, interpolation=cv2.INTER_AREA)
-    out = np.broadcast_to((value.sum((0, 1)) / max(share.sum(), 1e-6)).astype(np.float32), value.shape)
-    for sigma in (32.0, 16.0, 8.0, TONE * small[0]):
-        near = cv2.GaussianBlur(share, (0, 0), sigma)[..., None]
-        mean = cv2.GaussianBlur(value, (0, 0), sigma) / np.maximum(near, 1e-6)
-        trust = near / (near + 0.1)
-        out = trust * mean + (1 - trust) * out
-    return cv2.resize(out.astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
+    near = cv2.GaussianBlur(weight, (0, 0), 0.005 * size[0])
+    mean = cv2.GaussianBlur(values * weight[..., None], (0, 0), 0.005 * size[0]) / np.maximum(near, 1e-4)[..., None]
+    corners = _at_corners(topology, np.concatenate([mean, near[..., None]], 2)).astype(np.float64)
+    tone = carried_on(topology, corners[:, :3], corners[:, 3], TONE_LENGTH)
+    raster = texels(topology, ASKED_WIDTH, ASKED_HEIGHT)
+    return _resized(outwards(raster.interpolate(tone, topology.corner_faces).astype(np.float32), raster.covered), size)
 
 
 def _blurred(values: Image3, weight: Image1) -> Image3:

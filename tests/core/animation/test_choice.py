@@ -4,7 +4,7 @@ import dataclasses
 
 import torch
 
-from mononphm_core.animation.choice import best_rows
+from mononphm_core.animation.choice import best_rows, held_out_row
 from mononphm_core.types import FrameFit, FrameQuality
 from tests.worker.test_transfer import someone
 
@@ -39,3 +39,10 @@ def test_frames_that_were_not_accepted_are_used_only_where_there_are_no_others()
     assert best_rows(dataclasses.replace(tracked, fits=(odd, tracked.fits[1])), seen) == [1]
     assert best_rows(dataclasses.replace(tracked, fits=(odd, odd)), seen) == [0]
     assert best_rows(tracked, {}) == []
+
+
+def test_the_frame_kept_aside_is_the_one_turned_farthest_from_those_used():
+    """The hardest question that the clip can ask; where all frames are used there is none."""
+    tracked, seen = clip(-42, -20, 3, 38, 14)
+    assert held_out_row(tracked, seen, [2, 3, 0]) == 1
+    assert held_out_row(tracked, seen, [0, 1, 2, 3, 4]) is None
