@@ -61,10 +61,15 @@ def main() -> None:
                         row | scored(given.data / person, kind, order_of(given, person, kind, camera), make, given)
                     )
                     print(json.dumps(rows[-1]), flush=True)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
+                    write(given.out, rows)
+
+
+def write(out: Path, rows: list[dict[str, Any]]) -> None:
+    """What was measured so far: a run of hours that is cut short keeps what it has."""
+    out.parent.mkdir(parents=True, exist_ok=True)
     card = registry.find_model()
     document = {"command": " ".join(["python", *sys.argv]), "model": pipeline.facts(card), "rows": rows}
-    given.out.write_text(json.dumps(document, indent=1) + "\n")
+    out.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def order_of(given: argparse.Namespace, person: str, kind: str, camera: str) -> Order:
