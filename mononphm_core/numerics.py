@@ -1,5 +1,8 @@
 """One place for what must be set in every process before the first parallel tensor operation."""
 
+import functools
+import importlib.util
+
 import numpy as np
 import torch
 
@@ -19,3 +22,11 @@ def warm_up(threads: int | None = None) -> None:
     torch.set_flush_denormal(True)
     one = torch.ones(1)
     one.exp(), one.sqrt(), one.log(), one.sigmoid()
+
+
+@functools.cache
+def pytorch3d_device() -> torch.device | None:
+    """Where pytorch3d draws and measures, if it is installed and CUDA is there; None: our own code answers."""
+    if importlib.util.find_spec("pytorch3d") is None or not torch.cuda.is_available():
+        return None
+    return torch.device("cuda")

@@ -10,7 +10,8 @@ from jaxtyping import Float, UInt8
 
 from mononphm_core.animation.topology import MOUTH, Topology
 from mononphm_core.meshing.clean import vertex_normals
-from mononphm_core.meshing.raster import Raster, rasterise
+from mononphm_core.meshing.device_raster import draw
+from mononphm_core.meshing.raster import Raster
 from mononphm_core.rendering.light import GAMMA, fit_light, sh_basis
 from mononphm_core.types import HeadMesh, Intrinsics
 
@@ -83,7 +84,7 @@ class Witness:
         scale = min(longest / max(self.camera.width, self.camera.height), 1.0)
         width, height = (max(round(v * scale), 2) for v in (self.camera.width, self.camera.height))
         camera = self.camera.cropped(0.0, 0.0, scale, width, height)
-        return camera, rasterise(self.x, self.topology.corner_faces, camera)
+        return camera, draw(self.x, self.topology.corner_faces, camera)
 
     @cached_property
     def share(self) -> Float[np.ndarray, "corners"]:

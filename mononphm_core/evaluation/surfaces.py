@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import cKDTree
 
 from mononphm_core.errors import InputError
+from mononphm_core.geometry.neighbours import neighbours
 from mononphm_core.meshing.clean import face_areas, vertex_normals
 from mononphm_core.types import HeadMesh
 
@@ -57,7 +57,7 @@ class Surface:
         self.normals = vertex_normals(HeadMesh(vertices, faces))
         self._border = _border_edges(faces)
         points, self._owner, self._reach = _tree_points(vertices, faces)
-        self._tree = cKDTree(points)
+        self._tree = neighbours(points)
 
     def nearest(self, queries: Float[np.ndarray, "queries 3"], look_again: bool = True) -> Nearest:
         """The nearest surface point of each query; exact wherever `LOOKS` tree points certify it. Without a second

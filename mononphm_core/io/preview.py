@@ -23,7 +23,8 @@ from scipy.spatial.transform import Rotation
 
 from mononphm_core.io.atomic import atomic_path
 from mononphm_core.meshing.clean import vertex_normals
-from mononphm_core.meshing.raster import Raster, rasterise
+from mononphm_core.meshing.device_raster import draw
+from mononphm_core.meshing.raster import Raster
 from mononphm_core.meshing.shade import as_heat, in_light, shade
 from mononphm_core.types import MM_PER_UNIT, Frame, HeadMesh, Intrinsics, TrackedSequence
 
@@ -190,7 +191,7 @@ class Panes:
         turn = Rotation.from_euler("y", self.turn_deg, degrees=True).as_matrix()
         middle = (self.mesh.vertices.min(0) + self.mesh.vertices.max(0)) / 2
         mesh = replace(self.mesh, vertices=(self.mesh.vertices - middle) @ turn.T + middle)
-        raster = rasterise(mesh.vertices, mesh.faces, self.camera)
+        raster = draw(mesh.vertices, mesh.faces, self.camera)
         surface = shade(raster, self._normals @ turn.T, mesh.faces)
         return _bytes(np.where(raster.covered[..., None], surface, BACKGROUND))
 
@@ -207,7 +208,7 @@ class Panes:
     @cached_property
     def _raster(self) -> Raster:
         assert self.mesh is not None
-        return rasterise(self.mesh.vertices, self.mesh.faces, self.camera)
+        return draw(self.mesh.vertices, self.mesh.faces, self.camera)
 
     @cached_property
     def _normals(self) -> Float[np.ndarray, "vertices 3"]:

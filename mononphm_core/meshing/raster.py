@@ -64,8 +64,8 @@ def rasterise(
     Vertices are in the OpenCV camera frame (x right, y down, z forward). What lies nearer than `near` is clipped away
     exactly. Lens distortion, if the camera has any, moves the corners; edges between them stay straight.
     """
-    corners, owner, mix = _clip_near(vertices_camera.astype(np.float64)[faces], near)
-    screen = _project(corners.reshape(-1, 3), intrinsics).reshape(-1, 3, 2)
+    corners, owner, mix = clip_near(vertices_camera.astype(np.float64)[faces], near)
+    screen = project(corners.reshape(-1, 3), intrinsics).reshape(-1, 3, 2)
     width, height = intrinsics.width, intrinsics.height
     depth = np.full(width * height, np.inf)
     face_index = np.full(width * height, -1, np.int64)
@@ -83,7 +83,7 @@ def rasterise(
     return Raster(depth.reshape(shape), face_index.reshape(shape), barycentric.reshape(*shape, 3))
 
 
-def _project(x: Float[np.ndarray, "points 3"], intrinsics: Intrinsics) -> Float[np.ndarray, "points 2"]:
+def project(x: Float[np.ndarray, "points 3"], intrinsics: Intrinsics) -> Float[np.ndarray, "points 2"]:
     """Image pixels of camera points, lens distortion (Brown-Conrady) included."""
     u, v = x[:, 0] / x[:, 2], x[:, 1] / x[:, 2]
     if any(intrinsics.distortion):
@@ -97,7 +97,7 @@ def _project(x: Float[np.ndarray, "points 3"], intrinsics: Intrinsics) -> Float[
     return np.stack([intrinsics.fx * u + intrinsics.cx, intrinsics.fy * v + intrinsics.cy], axis=-1)
 
 
-def _clip_near(
+def clip_near(
     corners: Float[np.ndarray, "faces 3 3"], near: float
 ) -> tuple[Float[np.ndarray, "pieces 3 3"], Int[np.ndarray, "pieces"], Float[np.ndarray, "pieces 3 3"]]:
     """What remains of each triangle in front of the plane z = near.

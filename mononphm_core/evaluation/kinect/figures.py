@@ -9,10 +9,10 @@ strict      both directions: mesh samples that the camera sees over kept pixels 
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial import cKDTree
 
 from mononphm_core.evaluation.kinect.scan import ScanPoints
 from mononphm_core.evaluation.surfaces import Surface
+from mononphm_core.geometry.neighbours import neighbours
 from mononphm_core.types import HeadMesh
 
 LIMITS_M = (0.001, 0.0025, 0.005, 0.01)
@@ -43,11 +43,11 @@ def strict_figures(mesh: HeadMesh, scan: ScanPoints) -> dict[str, float]:
     near = surface.nearest(samples)
     seen = (samples * face_normals(surface)[near.faces]).sum(-1) < 0  # faces the camera at the origin
     flat, kept = samples[:, :2] / samples[:, 2:], scan.points[:, :2] / scan.points[:, 2:]
-    beside = cKDTree(kept).query(flat)[0] <= BESIDE
+    beside = neighbours(kept).query(flat)[0] <= BESIDE
     back = samples[seen & beside & (samples[:, 2] > 0)]
     if len(back) == 0:
         return {}
-    accurate, _ = cKDTree(scan.points).query(back)
+    accurate, _ = neighbours(scan.points).query(back)
     found: dict[str, float] = {}
     for name, distances in (("completeness", complete), ("accuracy", accurate)):
         found |= {

@@ -11,10 +11,10 @@ normals stay those of the mesh as it came. share is 1 for the first 100 steps, t
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from mononphm_core.evaluation.kinect.scan import ScanPoints
+from mononphm_core.geometry.neighbours import neighbours
 from mononphm_core.meshing.clean import vertex_normals
 from mononphm_core.types import HeadMesh
 
@@ -30,7 +30,7 @@ def aligned(mesh: HeadMesh, scan: ScanPoints, steps: int = STEPS) -> HeadMesh:
     """The mesh after the published descent; metres, camera frame."""
     vertices = torch.from_numpy(np.asarray(mesh.vertices, np.float64))
     outward = vertex_normals(mesh)
-    tree = cKDTree(scan.points)
+    tree = neighbours(scan.points)
     points, normals = torch.from_numpy(scan.points), torch.from_numpy(scan.normals)
     angles, shift, scale = torch.zeros(3).double(), torch.zeros(3).double(), torch.ones(1).double()
     leaves = [leaf.requires_grad_(True) for leaf in (angles, shift, scale)]
