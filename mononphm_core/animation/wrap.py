@@ -31,6 +31,9 @@ SMOOTH_LENGTH = 0.008
 """Head units (2 mm): a Newton step's detail below this is left to the last step."""
 MOUTH_TRUST = 1e-3
 """The cavity behind the lips follows the lips: its field was taught roughly and is hardly ever seen."""
+TUCKED, TUCKED_OVER = 0.02, 8
+"""Head units (5 mm): how far the cavity is drawn back behind the lips, rising over so many rows of its vertices. A deep
+fold below the lip would otherwise let it through the chin when the jaw opens."""
 LARGEST_STEP = 0.012
 """Head units (3 mm)."""
 LEAST_SLOPE = 0.3
@@ -87,7 +90,14 @@ def wrap_person(
 ) -> Float[np.ndarray, "vertices 3"]:
     """The canonical head on the zero set of `field` (which is the person's, in the canonical expression)."""
     led = topology.skin & (topology.part != MOUTH)
-    return _onto_surface(topology, guess, np.zeros_like(guess), field, led, PERSON_STEPS)
+    return tucked(topology, _onto_surface(topology, guess, np.zeros_like(guess), field, led, PERSON_STEPS))
+
+
+def tucked(topology: Topology, x: Float[np.ndarray, "vertices 3"]) -> Float[np.ndarray, "vertices 3"]:
+    """The mouth's cavity moved towards the back of the head, the lips left where they are."""
+    moved = x.copy()
+    moved[:, 2] -= TUCKED * np.minimum(rows_behind_lips(topology) / TUCKED_OVER, 1.0)
+    return moved
 
 
 def wrap_frame(
@@ -189,6 +199,20 @@ def _all_points(template: TemplateHead, z_geo: Float[Tensor, "d_geo"]) -> Float[
     for name, part in zip(template.groups, parts, strict=True):
         out[template.rows(name)] = part
     return out
+
+
+@functools.lru_cache(maxsize=2)
+def rows_behind_lips(topology: Topology) -> Float[np.ndarray, "vertices"]:
+    """How many edges lie between a vertex of the cavity and the lips; 0 elsewhere, `TUCKED_OVER` at most."""
+    row = np.zeros(len(topology.mean))
+    reached = topology.part != MOUTH
+    for depth in range(1, TUCKED_OVER + 1):
+        touched = np.zeros_like(reached)
+        touched[topology.faces[reached[topology.faces].any(1)]] = True
+        row[touched & ~reached] = depth
+        reached = reached | touched
+    row[~reached] = TUCKED_OVER
+    return row
 
 
 @functools.lru_cache(maxsize=2)

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from scipy.ndimage import label
 
 from mononphm_core.animation import topology as topologies
 from mononphm_core.animation.topology import FACE, LEFT_EYE, MOUTH, Topology, fits, load_topology
-from mononphm_core.animation.wrap import Field, wrap_frame, wrap_person
+from mononphm_core.animation.wrap import Field, rows_behind_lips, tucked, wrap_frame, wrap_person
 from mononphm_core.io import registry
 from mononphm_core.meshing.clean import face_areas
-from mononphm_core.types import HeadMesh
+from mononphm_core.meshing.raster import rasterise
+from mononphm_core.types import HeadMesh, Intrinsics
 
 RADIUS = 0.3
 BALL_AT, BALL_RADIUS = np.array([0.0, 0.0, 0.9]), 0.05
@@ -126,3 +128,25 @@ def test_the_shipped_table_is_one_sheet_with_three_rims_and_two_closed_eyeballs(
     assert face_areas(HeadMesh(table.mean, table.faces)).min() > 0.0
     np.testing.assert_array_equal(table.corner_vertex[table.corner_faces], table.faces)
     assert table.corner_uv.min() >= 0.0 and table.corner_uv.max() <= 1.0
+
+
+def test_an_open_mouth_does_not_show_through_a_deep_fold_below_the_lip():
+    """The cavity is drawn back: a chin pressed in by 6 mm hides it, and the lips stay where they were."""
+    table = load_topology()
+    mouth = table.part == MOUTH
+    x = table.mean + table.expression[table.expression_names.index("jawOpen")].astype(np.float64)
+    fold_y = x[rows_behind_lips(table) == 1, 1].min() - 0.05
+    pressed = x.copy()
+    away = (x[~mouth, :2] - [0.0, fold_y]) / [0.08, 0.02]
+    pressed[~mouth, 2] -= 0.024 * np.exp(-np.square(away).sum(1))
+    assert shown(table, pressed) > 1
+    assert shown(table, tucked(table, pressed)) == 1
+    np.testing.assert_array_equal(tucked(table, x)[~mouth], x[~mouth])
+
+
+def shown(table: Topology, x: np.ndarray) -> int:
+    """In how many places the cavity is seen from in front."""
+    camera = Intrinsics(1200.0, 1200.0, 256.0, 256.0, 512, 512)
+    raster = rasterise(x * [1, -1, -1] + [0.0, 0.0, 4.0], table.faces, camera)
+    inner = (table.part == MOUTH)[table.faces[raster.face_index]].all(-1)
+    return int(label(raster.covered & inner)[1])
