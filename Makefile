@@ -20,10 +20,10 @@ export OMP_NUM_THREADS ?= $(CORES)
 export OPENBLAS_NUM_THREADS ?= $(CORES)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo openapi chaos fuzz clean
+.PHONY: help setup check test demo openapi chaos fuzz release-check clean
 
 help:  ## say what each target does
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 setup: $(STAMP)  ## make the private environment in .venv (does nothing when it is up to date)
 
@@ -52,6 +52,9 @@ fuzz: setup  ## for SECONDS each: damaged media to the decoder, hostile uploads 
 
 openapi: setup  ## write openapi/openapi.json from the routes
 	$(BIN)/python -m service.openapi
+
+release-check: setup  ## what a release must pass: known vulnerabilities, licences, bill of materials (into build/release)
+	bash scripts/release_check.sh $(VENV) build/release
 
 clean:  ## remove the environment, caches and build left-overs (never your data)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

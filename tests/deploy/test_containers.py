@@ -187,7 +187,9 @@ def test_cuda_is_that_of_the_locked_torch():
             assert f"nvidia/cuda:{major[1]}." in instruction.text
 
 
-@pytest.mark.parametrize("script", ["container_entry.sh", "build_pytorch3d.sh", "setup.sh", "lock.sh"])
+@pytest.mark.parametrize(
+    "script", ["container_entry.sh", "build_pytorch3d.sh", "setup.sh", "lock.sh", "release_check.sh"]
+)
 def test_the_scripts_of_the_images_parse(script):
     """A shell finds a missing `fi` only when it gets there."""
     assert subprocess.run(["bash", "-n", ROOT / "scripts" / script], timeout=20).returncode == 0
