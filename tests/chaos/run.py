@@ -60,7 +60,7 @@ class Storm:
         assert self.users is not None
         _until_ready(self.system.url)
         found = judge(self.system.url, self.system.book, self.users.promises, patience_s)
-        found.lost += self.users.surprises
+        found.surprises += self.users.surprises
         return found
 
     def recoveries(self) -> list[float]:
@@ -135,6 +135,7 @@ def page(storm: Storm, verdict: Verdict, arguments: argparse.Namespace, seconds:
         ("**published or ended twice**", len(verdict.twice)),
         ("**wrong bytes**", len(verdict.wrong_bytes)),
         ("**orphan files after the janitor**", len(verdict.orphans)),
+        ("**wishes never or wrongly answered**", len(verdict.surprises)),
         ("succeeded", verdict.succeeded),
         ("ended as worker_lost: three attempts killed", verdict.poisoned),
         (f"recovery after a worker's death, {len(recoveries)} measured: median", median),

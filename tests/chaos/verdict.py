@@ -24,13 +24,15 @@ class Verdict:
     wrong_bytes: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     """Files that no row accounts for, after the janitor."""
+    surprises: list[str] = field(default_factory=list)
+    """Answers that no client should ever get, and wishes that never got their 202."""
     poisoned: int = 0
     """Ended as `worker_lost` because three attempts in a row were killed: promised and kept, only not done."""
     succeeded: int = 0
 
     @property
     def is_clean(self) -> bool:
-        return not (self.lost or self.twice or self.wrong_bytes or self.orphans)
+        return not (self.lost or self.twice or self.wrong_bytes or self.orphans or self.surprises)
 
 
 def judge(url: str, book: Ledger, promises: list[Promise], patience_s: float) -> Verdict:
