@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -34,6 +35,11 @@ class Rig:
     canonical_weights: Float[np.ndarray, "shapes"]
     neutral: Float[np.ndarray, "vertices 3"]
     texture: UInt8[np.ndarray, "height width 3"]
+
+    @cached_property
+    def normals(self) -> Float[np.ndarray, "vertices 3"]:
+        """Of the neutral head."""
+        return vertex_normals(HeadMesh(self.neutral, self.topology.faces))
 
     def linear(self, weights: Float[np.ndarray, "shapes"]) -> Float[np.ndarray, "vertices 3"]:
         """The canonical head moved by blendshapes alone."""
@@ -107,9 +113,8 @@ def _frame(person: Rig, weights: Float[Tensor, "shapes"], field_at: FieldAt) -> 
 
 def _bend(person: Rig, offset: Float[np.ndarray, "vertices 3"]) -> Float[np.ndarray, "vertices 3"]:
     """How an offset from the neutral head changes its normals."""
-    faces = person.topology.faces
-    bent = vertex_normals(HeadMesh(person.neutral + offset, faces)) - vertex_normals(HeadMesh(person.neutral, faces))
-    return bent.astype(np.float32)
+    bent = vertex_normals(HeadMesh(person.neutral + offset, person.topology.faces))
+    return (bent - person.normals).astype(np.float32)
 
 
 def _farthest(offset: Float[np.ndarray, "vertices 3"]) -> float:
@@ -126,10 +131,9 @@ def _head(
 ) -> MorphHead:
     """Vertices become corners, where a texture seam needs two for one."""
     topology, corner = person.topology, person.topology.corner_vertex
-    normals = vertex_normals(HeadMesh(person.neutral, topology.faces))
     return MorphHead(
         vertices=person.neutral[corner].astype(np.float32),
-        normals=normals[corner].astype(np.float32),
+        normals=person.normals[corner].astype(np.float32),
         faces=topology.corner_faces,
         uv=topology.corner_uv,
         texture=person.texture,
