@@ -11,7 +11,6 @@ A gap is in original pixels, signed: lids that cross have a negative one.
 import numpy as np
 from jaxtyping import Float, Int
 
-from mononphm_core.tracking.pinhole import projected
 from mononphm_core.tracking.template_points import Points
 
 LIDS = np.array([(159, 145), (158, 153), (160, 144), (386, 374), (385, 380), (387, 373)])
@@ -54,22 +53,3 @@ def rest_gaps(landmark: Points) -> Float[np.ndarray, "pairs"]:
     rest = REST_SHARE * (closed[PAIRS[:, 0], 1] - closed[PAIRS[:, 1], 1]) / np.ptp(closed[:468, 1])
     rest[: len(LIDS)] = 0.0
     return rest
-
-
-def expected_gaps(
-    target: Float[np.ndarray, "frames points 2"],
-    face_px: Float[np.ndarray, "frames"],
-    rest: Float[np.ndarray, "pairs"],
-) -> Float[np.ndarray, "frames pairs"]:
-    """What the model's gaps should be where the detector saw these points."""
-    return gaps(target, upward(target)) + rest * face_px[:, None]
-
-
-def gap_errors(
-    x_camera: Float[np.ndarray, "frames points 3"],
-    k: Float[np.ndarray, "4"],
-    target: Float[np.ndarray, "frames points 2"],
-    expected: Float[np.ndarray, "frames pairs"],
-) -> Float[np.ndarray, "frames pairs"]:
-    """By how many pixels the model's lids and lips stand too far open."""
-    return gaps(projected(x_camera, k), upward(target)) - expected

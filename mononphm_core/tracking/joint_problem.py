@@ -63,7 +63,9 @@ class JointProblem:
         self.confidence = np.stack([o.quality.weight * o.dense_confidence.double().numpy() for o in obs])
         self.face_px = np.array([o.quality.face_px for o in obs])
         self.gap = closure.between(self.landmark)
-        self.gap_expected = closure.expected_gaps(self.target, self.face_px, closure.rest_gaps(self.landmark))
+        self.upward = closure.upward(self.target)
+        self.gap_expected = closure.gaps(self.target, self.upward)
+        self.gap_expected += closure.rest_gaps(self.landmark) * self.face_px[:, None]
         self.gap_confidence = np.minimum(
             self.confidence[:, closure.PAIRS[:, 0]], self.confidence[:, closure.PAIRS[:, 1]]
         )
@@ -98,10 +100,9 @@ class JointProblem:
         robust = np.minimum(1.0, self.config.huber / np.maximum(distance, 1e-9))
         return self.config.independent * self.confidence * robust / sigma**2
 
-    def gap_errors(self, at: State) -> Float[np.ndarray, "frames pairs"]:
-        """By how many pixels lids and lips stand too far open."""
-        x = self.landmark.posed(at.s, at.z_exp) @ at.r.transpose(0, 2, 1) + at.t[:, None]
-        return closure.gap_errors(x, self.camera(at), self.target, self.gap_expected)
+    def gap_errors(self, at: State, x: Float[np.ndarray, "frames points 3"]) -> Float[np.ndarray, "frames pairs"]:
+        """By how many pixels lids and lips stand too far open; `x` are the landmarks' camera points."""
+        return closure.gaps(projected(x, self.camera(at)), self.upward) - self.gap_expected
 
     def contour(self, i: int, at: State) -> tuple[Points, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Rim points of frame i: points, camera positions, signed distances (px), gradients, inverse variances."""
@@ -144,9 +145,9 @@ class JointProblem:
 
     def cost(self, at: State) -> float:
         """What is minimised (Huber's function of the errors, and the priors)."""
-        error, sigma, _ = self.landmarks(at)
+        error, sigma, x = self.landmarks(at)
         data = (self.config.independent * self.confidence * self._rho(np.linalg.norm(error, axis=-1) / sigma)).sum()
-        open_by = self._rho(np.abs(self.gap_errors(at)) / self.gap_sigma)
+        open_by = self._rho(np.abs(self.gap_errors(at, x)) / self.gap_sigma)
         data += (self.config.gap_independent * self.gap_confidence * open_by).sum()
         for i in range(len(at.r)):
             if len(self.rims[i].share):
@@ -203,11 +204,11 @@ class JointProblem:
 
     def _add_gaps(self, to: Arrow, at: State, x: Float[np.ndarray, "frames points 3"]) -> None:
         c, (upper, lower) = self.config, closure.PAIRS.T
-        error = closure.gap_errors(x, self.camera(at), self.target, self.gap_expected)
+        error = self.gap_errors(at, x)
         robust = np.minimum(1.0, c.huber * self.gap_sigma / np.maximum(np.abs(error), 1e-9))
         weight = c.gap_independent * self.gap_confidence * robust / self.gap_sigma**2
         middle = projection_slope((x[:, upper] + x[:, lower]) / 2, self.camera(at))
-        slope = (closure.upward(self.target)[:, None, None] @ middle)[:, :, 0]
+        slope = (self.upward[:, None, None] @ middle)[:, :, 0]
         metric = weight[..., None, None] * slope[..., :, None] * slope[..., None, :]
         pull = (weight * error)[..., None] * slope
         total = np.zeros_like(metric[0])
