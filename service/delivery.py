@@ -127,16 +127,22 @@ async def _pieces(file: ledger.Bytes, length: int, sha256: str | None) -> AsyncI
     """The bytes as they come. Of a whole file the last piece is sent only if all have the checksum of the ETag: a
     client never takes damaged bytes for a complete answer."""
     digest, left = hashlib.sha256(), length
+
+    def read_on() -> bytes:
+        """In a thread, the checksum too: the event loop has other clients."""
+        piece = file.read(min(CHUNK_BYTES, left))
+        if not piece:
+            raise OSError("an artifact is shorter than its record says")
+        if sha256 is not None:
+            digest.update(piece)
+            if len(piece) == left and digest.hexdigest() != sha256:
+                raise OSError("an artifact has another checksum than its record says")
+        return piece
+
     try:
         while left > 0:
-            piece = await in_file_thread(file.read, min(CHUNK_BYTES, left))
-            if not piece:
-                raise OSError("an artifact is shorter than its record says")
+            piece = await in_file_thread(read_on)
             left -= len(piece)
-            if sha256 is not None:
-                digest.update(piece)
-                if not left and digest.hexdigest() != sha256:
-                    raise OSError("an artifact has another checksum than its record says")
             yield piece
     finally:
         await in_file_thread(file.close)

@@ -9,12 +9,12 @@ and get swept. What was deleted after that moment has a row and no bytes: `agree
 PostgreSQL and object stores have tools of their own (docs/operations.md); `agree` is for them, too.
 """
 
-import hashlib
 import json
 import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from worker.ledger import database, schema
 from worker.ledger.ledger import Ledger
 from worker.ledger.records import Artifact
 from worker.ledger.states import State
-from worker.ledger.storage import CHUNK_BYTES, LocalStorage, fsync_directory, fsync_file, sha256_of
+from worker.ledger.storage import LocalStorage, fsync_directory, fsync_file, sha256_of, sha256_of_rest
 
 DATABASE = "ledger.sqlite3"
 ACCOUNT = "backup.json"
@@ -139,17 +139,12 @@ def _checks(book: Ledger, job_id: str) -> Iterator[bool]:
 
 def _stored_sha256(book: Ledger, artifact: Artifact) -> str | None:
     """Checksum of what the store gives; None where it has nothing of that name."""
-    digest = hashlib.sha256()
     try:
         stored = book.storage.open_artifact(artifact)
     except FileNotFoundError:
         return None
-    try:
-        while chunk := stored.read(CHUNK_BYTES):
-            digest.update(chunk)
-    finally:
-        stored.close()
-    return digest.hexdigest()
+    with closing(stored):
+        return sha256_of_rest(stored)
 
 
 def _copy_database(source: Path, target: Path) -> None:

@@ -321,9 +321,8 @@ class Ledger:
             self._entomb(tx, job)
         try:
             return self.purge(job_id)
-        except (
-            StorageUnavailable
-        ) as error:  # the tombstone stands; the janitor removes the bytes when the store is back
+        except StorageUnavailable as error:
+            # The tombstone stands; the janitor removes the bytes when the store is back.
             log.warning("left to the janitor: %s", error)
             with self.reading() as tx:
                 return Deletion(job_id, self._deleted_at(tx, job_id), 0, 0, gone=False)

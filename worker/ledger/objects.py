@@ -24,6 +24,7 @@ from worker.ledger.storage import (
     never,
     one_name,
     remove_folder,
+    remove_if_empty,
     safe_name,
     sha256_of,
 )
@@ -46,9 +47,7 @@ class ObjectStorage(Scratch):
 
     def probe(self) -> None:
         """Raises StorageUnavailable, or OSError where this machine's own disk cannot be written."""
-        probe = self.staging / f"probe-{time.monotonic_ns()}"
-        probe.touch()
-        probe.unlink()
+        super().probe()
         self.bucket.probe()
 
     # ---------------------------------------------------------------- inputs
@@ -114,7 +113,7 @@ class ObjectStorage(Scratch):
     def remove_job(self, job_id: str) -> Removed:
         """Remove every byte of a job, and look again afterwards."""
         remove_folder(self.work / one_name(job_id))
-        return self.bucket.remove(_input_key(job_id)) + self.bucket.remove(f"artifacts/{one_name(job_id)}@")
+        return self.bucket.remove(_input_key(job_id)) + self.bucket.remove(_attempts_prefix(job_id))
 
     def held(self) -> dict[str, set[int]]:
         """Ids under which bytes lie in the store, and the fences under which each job has written."""
@@ -127,13 +126,13 @@ class ObjectStorage(Scratch):
 
     def attempts(self, job_id: str) -> list[int]:
         """Fences under which a job has written to the store."""
-        wanted = f"artifacts/{one_name(job_id)}@"
+        wanted = _attempts_prefix(job_id)
         found = {item.key[len(wanted) :].partition("/")[0] for item in self.bucket.objects(wanted)}
         return sorted(int(fence) for fence in found if fence.isdigit())
 
     def touched_at(self, job_id: str) -> float:
         """Seconds since 1970 of the last change of a job's objects, by the store's clock; 0 if there are none."""
-        prefixes = (_input_key(job_id), f"artifacts/{one_name(job_id)}@")
+        prefixes = (_input_key(job_id), _attempts_prefix(job_id))
         return max((item.touched_at for prefix in prefixes for item in self.bucket.objects(prefix)), default=0.0)
 
     def left_over(self) -> set[tuple[str, int]]:
@@ -161,18 +160,19 @@ class ObjectStorage(Scratch):
 
     def _drop_scratch(self, job_id: str, fence: int) -> None:
         remove_folder(self._scratch(job_id, fence))
-        try:
-            (self.work / one_name(job_id)).rmdir()
-        except OSError:  # another attempt is there, or nothing was
-            pass
+        remove_if_empty(self.work / one_name(job_id))
 
 
 def _input_key(job_id: str) -> str:
     return f"inputs/{one_name(job_id)}/input"
 
 
+def _attempts_prefix(job_id: str) -> str:
+    return f"artifacts/{one_name(job_id)}@"
+
+
 def _attempt_prefix(job_id: str, fence: int) -> str:
-    return f"artifacts/{one_name(job_id)}@{int(fence)}/"
+    return f"{_attempts_prefix(job_id)}{int(fence)}/"
 
 
 def _artifact_key(artifact: Artifact) -> str:

@@ -122,6 +122,12 @@ class Scratch:
         """What an ordinary user may still write."""
         return shutil.disk_usage(self.data_dir).free
 
+    def probe(self) -> None:
+        """Write a file and remove it. Raises OSError."""
+        probe = self.staging / f"probe-{os.getpid()}-{threading.get_ident()}"
+        probe.write_bytes(b"probe")
+        probe.unlink()
+
 
 class LocalStorage(Scratch):
     """A directory of this machine. API and worker must see the same one."""
@@ -132,12 +138,6 @@ class LocalStorage(Scratch):
         self.artifacts = self.data_dir / "artifacts"
         for folder in (self.inputs, self.artifacts):
             folder.mkdir(parents=True, exist_ok=True)
-
-    def probe(self) -> None:
-        """Write a file and remove it. Raises OSError."""
-        probe = self.staging / f"probe-{os.getpid()}-{threading.get_ident()}"
-        probe.write_bytes(b"probe")
-        probe.unlink()
 
     def accept_input(self, staged: Path, job_id: str, sha256: str | None = None) -> None:
         """Move a staged file to its job, bytes and directory entries on the disk when this returns."""
@@ -234,7 +234,7 @@ class LocalStorage(Scratch):
     def discard_attempt(self, job_id: str, fence: int) -> Removed:
         """Remove what an attempt that did not win has written."""
         removed = remove_folder(self.attempt_dir(job_id, fence))
-        _remove_if_empty(self.artifacts / one_name(job_id))
+        remove_if_empty(self.artifacts / one_name(job_id))
         return removed
 
     def remove_job(self, job_id: str) -> Removed:
@@ -291,10 +291,15 @@ def fsync_directory(path: Path) -> None:
 
 def sha256_of(path: Path) -> str:
     """Checksum of a file, in hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
+        return sha256_of_rest(file)
+
+
+def sha256_of_rest(file: Bytes) -> str:
+    """Checksum of what is still to be read, in hexadecimal."""
+    digest = hashlib.sha256()
+    while chunk := file.read(CHUNK_BYTES):
+        digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -370,7 +375,8 @@ def remove_folder(folder: Path) -> Removed:
     return Removed(len(infos), sum(info.st_size for info in infos), not folder.exists())
 
 
-def _remove_if_empty(folder: Path) -> None:
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder unless something is in it, or it is not there."""
     try:
         folder.rmdir()
     except OSError:
