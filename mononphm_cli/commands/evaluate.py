@@ -2,7 +2,7 @@
 
 import click
 
-from mononphm_cli.evaluating import prior, run
+from mononphm_cli.evaluating import animation, prior, run
 
 DEFAULT = "run"
 OWN_OPTIONS = ("-h", "--help", "--debug")
@@ -26,3 +26,4 @@ def command() -> None:
 command.add_command(run.command)
 command.add_command(run.gather)
 command.add_command(prior.command)
+command.add_command(animation.command)

@@ -82,8 +82,11 @@ class Animated:
 
     def world(self, frame: int) -> Float[np.ndarray, "corners 3"]:
         """One frame's vertices where the camera sees them."""
-        turned = Rotation.from_quat(self.rotation[frame]).apply(self.scale * self.posed(frame))
-        return np.asarray(turned + self.translation[frame])
+        return np.asarray(self.turn(frame).apply(self.scale * self.posed(frame)) + self.translation[frame])
+
+    def turn(self, frame: int) -> Rotation:
+        """Head to world."""
+        return Rotation.from_quat(self.rotation[frame])
 
 
 def _view(document: dict[str, Any], binary: bytes, index: int) -> bytes:
