@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from typing import Any
 
 from worker.settings import WorkerSettings
@@ -15,6 +16,9 @@ from worker.settings import WorkerSettings
 log = logging.getLogger(__name__)
 
 Message = dict[str, Any]
+
+MODELS_KEPT = 2
+"""As many models stay loaded in the child (mononphm_core.io.registry.warm_model)."""
 
 
 class Child:
@@ -37,6 +41,7 @@ class Child:
         self.is_ready = False
         self.last_answer: Message | None = None
         """The last `done`, `failed` or `cancelled`."""
+        self._named: deque[str] = deque(maxlen=MODELS_KEPT)
         self._inbox: queue.Queue[Message | None] = queue.Queue()
         threading.Thread(target=self._read, name=f"child-{self.pid}", daemon=True).start()
 
@@ -47,6 +52,20 @@ class Child:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
         except (BrokenPipeError, ValueError):
             log.warning("the child %d no longer listens", self.pid)
+
+    def uses(self, model: str | None) -> None:
+        """The next order names this model; None: the default."""
+        name = "" if model is None or model == (self.model or {}).get("name") else model
+        if name in self._named:
+            self._named.remove(name)
+        self._named.append(name)
+
+    @property
+    def warm_models(self) -> frozenset[str]:
+        """The models that it has loaded, as jobs name them; empty: the default."""
+        default = (self.model or {}).get("name")
+        has_default = self.model is not None and ("" in self._named or len(self._named) < MODELS_KEPT)
+        return frozenset(self._named) | ({"", str(default)} if has_default else set())
 
     def receive(self, timeout_s: float) -> Message | None:
         """The next message; None if there was none in time. Raises ChildGone at the end of the pipe."""

@@ -16,12 +16,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mononphm_core import errors as core
-from worker import logs
+from worker import devices, logs
 from worker.ledger.errors import Cancelled
 from worker.ledger.failure import failure_of
 from worker.ledger.lease import StepLike
@@ -140,9 +140,19 @@ def choose_device(wanted: str, threads: int | None) -> str:
     from mononphm_core import numerics
 
     numerics.warm_up(threads)
-    if wanted != "auto":
-        return wanted
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return "cpu" if wanted == "auto" else wanted
+    return own_gpu(wanted, [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())])
+
+
+def own_gpu(wanted: str, uuids: Sequence[str]) -> str:
+    """A GPU that no other worker of this machine has: the named one, or the first free. RuntimeError: there is none."""
+    first = 0 if wanted in ("auto", "cuda") else int(wanted.removeprefix("cuda:"))
+    choice = uuids if wanted in ("auto", "cuda") else uuids[first : first + 1]
+    taken = devices.take_one(choice, devices.lock_folder())
+    if taken is None:
+        raise RuntimeError(f"{wanted}: every GPU of that name has a worker already; start one worker for each GPU")
+    return f"cuda:{first + taken}"
 
 
 def load_pipeline(name: str) -> tuple[Callable[..., dict[str, Any]], Callable[[], dict[str, Any]] | None]:

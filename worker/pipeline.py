@@ -42,12 +42,10 @@ from mononphm_core.types import (
 from worker import models, solvers
 from worker.heads import absent, blendshapes, from_frames, head_maker
 from worker.ledger import bundle
-from worker.ledger.options import FovCamera, ReconstructionOptions
+from worker.ledger.options import USUAL_FRAMES, FovCamera, ReconstructionOptions
 from worker.ledger.order import Order
 
 log = logging.getLogger(__name__)
-FRAMES = {"draft": 8, "standard": 24, "high": 96}
-"""Pictures of a clip that are reconstructed where the user names no number."""
 
 
 def prepare() -> dict[str, Any]:
@@ -141,7 +139,11 @@ def config_of(options: ReconstructionOptions, smaller: bool = False) -> tuple[Re
     config = ReconstructionConfig(
         quality=options.quality,
         selection=FrameSelection(
-            options.start_s, options.end_s, options.fps, options.stride, options.max_frames or FRAMES[options.quality]
+            options.start_s,
+            options.end_s,
+            options.fps,
+            options.stride,
+            options.max_frames or USUAL_FRAMES[options.quality],
         ),
         camera=camera,
         preprocessing=PreprocessingConfig(

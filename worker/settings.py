@@ -38,6 +38,9 @@ class WorkerSettings(BaseSettings):
     threads: int | None = Field(None, ge=1)
     """Of the child's tensor operations; None: torch's own choice."""
 
+    memory_bytes: int | None = Field(None, gt=0)
+    """Jobs that are expected to need more are left to others. None: what is free at that moment."""
+
     lease_s: float = Field(15.0, gt=0)
     """A worker that is silent for so long has lost its job."""
     heartbeat_s: float = Field(5.0, gt=0)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from worker import logs
+from worker import logs, memory
 from worker.child import Child, ChildGone, Message
 from worker.ledger import presence, tracing
 from worker.ledger.errors import Cancelled, LeaseLost, StorageUnavailable, UnsealedArtifact
@@ -125,10 +125,16 @@ class Supervisor:
         """After a hint: work until no job waits. The ledger says whose turn it is, not the hint."""
         self.hints_served += 1
         while not self._stopping.is_set():
-            lease = self._patiently(lambda: self.ledger.claim(self.name, queues=self.settings.queue_names))
+            lease = self._patiently(self._claim)
             if lease is None:
                 return
             self.work(lease)
+
+    def _claim(self) -> Lease | None:
+        child = self._child
+        spare = self.settings.memory_bytes or memory.spare_bytes(child.pid if child else None)
+        warm = child.warm_models if child else frozenset()
+        return self.ledger.claim(self.name, queues=self.settings.queue_names, warm=warm, memory_bytes=spare)
 
     def work(self, lease: Lease) -> None:
         """One attempt at one job, from the claimed lease to the state that follows."""
@@ -172,6 +178,7 @@ class Supervisor:
         ending = self._bring_input(child, lease)
         if ending is not None:
             return ending
+        child.uses(lease.order.options.model)
         child.send({"kind": "run", "fence": lease.fence, "workspace": workspace, "order": lease.order.to_json()})
         watch = Watch(self.settings, child, lease.fence)
         while True:

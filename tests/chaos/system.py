@@ -138,6 +138,7 @@ class System:
             "WORKER_NAME": f"{role}-{number}", "FREE_SPACE_RESERVE_BYTES": 0, "FAILPOINTS": self._failpoints,
             "FAILPOINTS_LOG": self.failpoint_log, "SWEEP_S": 5, "LOG_LEVEL": "WARNING", "MAX_QUEUED": 100_000,
             "MAX_OPEN_UPLOADS": 100_000,
+            "MEMORY_BYTES": 1 << 40,
         }  # fmt: skip
         if self._redis is not None:
             settings["BROKER_URL"] = f"redis+socket://{self._short}/redis.sock"

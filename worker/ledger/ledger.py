@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from worker.ledger import database, outbox, presence, schema, tracing
+from worker.ledger import database, lines, outbox, presence, scheduling, schema, tracing
 from worker.ledger.broker import QUEUE
 from worker.ledger.errors import (
     IdempotencyConflict,
@@ -45,8 +45,8 @@ RECONSTRUCT = "mononphm.reconstruct"
 MAX_ATTEMPTS = 3
 LEASE_S = 15.0
 
-HEAD_START = {"low": timedelta(minutes=-10), "normal": timedelta(0), "high": timedelta(minutes=10)}
-"""Priority as waiting time already served: an old low job overtakes young high ones, so nobody starves."""
+UNCHARGED = frozenset({"released", "expired"})
+"""Ends of an attempt that are the fleet's doing: its owner's account of device time does not see them."""
 
 ORPHAN_GRACE_S = 3600.0
 """Bytes without a row may be a job that is just being accepted; after so long they are garbage."""
@@ -161,8 +161,10 @@ class Ledger:
             "percent": 0.0, "step": 0, "total": 0, "frames_done": 0, "frames_total": 0,
             "input": facts.to_json(), "options": options.to_json(), "resolved_options": resolved.to_json(),
             "warnings": [], "retry_of": retry_of, "retention_s": options.retention_hours * 3600.0,
-            "rank_at": now - HEAD_START[options.priority], "created_at": now, "attempts": 0, "fence": 0, "event_seq": 0,
-            "traceparent": tracing.traceparent(),
+            "rank_at": now - scheduling.HEAD_START[options.priority], "created_at": now, "attempts": 0, "fence": 0,
+            "event_seq": 0, "traceparent": tracing.traceparent(), "line": lines.line_of(owner, options.model),
+            "expected_s": scheduling.expected_s(options, facts),
+            "memory_bytes": scheduling.memory_bytes(options, facts),
         }  # fmt: skip
         tx.execute(schema.jobs.insert().values(values))
         if options.labels:
@@ -231,15 +233,19 @@ class Ledger:
         return None if row is None else _artifact_of(row)
 
     def queue_position(self, job_id: str) -> int | None:
-        """1: the next to be taken; None: not waiting."""
+        """1: the next to be taken, if nobody else comes (an estimate among several owners); None: not waiting."""
         table = schema.jobs
-        mine = sa.select(table.c.rank_at).where(table.c.id == job_id).scalar_subquery()
-        queue = sa.select(table.c.queue).where(table.c.id == job_id).scalar_subquery()
-        ahead = sa.or_(table.c.rank_at < mine, sa.and_(table.c.rank_at == mine, table.c.id <= job_id))
-        waiting = sa.select(sa.func.count()).where(table.c.state == State.QUEUED.value, table.c.queue == queue, ahead)
         with self.reading() as tx:
-            state = tx.execute(sa.select(table.c.state).where(table.c.id == job_id)).scalar_one_or_none()
-            return tx.execute(waiting).scalar_one() if state == State.QUEUED.value else None
+            mine = tx.execute(sa.select(table).where(table.c.id == job_id)).one_or_none()
+            if mine is None or mine.state != State.QUEUED.value:
+                return None
+            earlier = sa.or_(
+                table.c.rank_at < mine.rank_at, sa.and_(table.c.rank_at == mine.rank_at, table.c.id <= job_id)
+            )
+            of_mine = (table.c.state == State.QUEUED.value, table.c.queue == mine.queue, table.c.owner == mine.owner)
+            jobs = tx.execute(sa.select(sa.func.count()).where(*of_mine, earlier)).scalar_one()
+            own = scheduling.Line(mine.owner, jobs, mine.expected_s, mine.rank_at)
+            return scheduling.place(own, lines.lines(tx, mine.queue), lines.accounts(tx))
 
     def counts(self, owner: str | None = None) -> Counts:
         """How many jobs are in which state (tombstones too), and how long the oldest has waited."""
@@ -368,23 +374,30 @@ class Ledger:
 
     # ---------------------------------------------------------------- the worker's side
 
-    def claim(self, worker: str, job_id: str | None = None, *, queues: Sequence[str] | None = None) -> Lease | None:
+    def claim(
+        self,
+        worker: str,
+        job_id: str | None = None,
+        *,
+        queues: Sequence[str] | None = None,
+        warm: frozenset[str] = frozenset(),
+        memory_bytes: int | None = None,
+    ) -> Lease | None:
         """Take a waiting job: this one, or the one whose turn it is. None: there is none, or somebody was faster.
 
-        The fence counter rises with every claim, so whatever an earlier attempt still writes is refused.
+        The fence counter rises with every claim, so whatever an earlier attempt still writes is refused. `queues`,
+        `memory_bytes`: what the worker can serve; `warm`: the models that it has loaded (`scheduling.next_job`).
         """
         table = schema.jobs
-        query = sa.select(table.c.id).where(table.c.state == State.QUEUED.value)
-        if job_id is not None:
-            query = query.where(table.c.id == job_id)
-        if queues is not None:
-            query = query.where(table.c.queue.in_(queues))
-        query = query.order_by(table.c.rank_at, table.c.id).limit(1).with_for_update(skip_locked=True)
         with self.writing() as tx:
-            found = tx.execute(query).scalar_one_or_none()
+            now, accounts = self.now(tx), lines.accounts(tx)
+            if job_id is None:
+                found = self._take_next(tx, queues, accounts, warm, memory_bytes, now)
+            else:
+                found = job_id if lines.lock(tx, job_id) else None
             if found is None:
                 return None
-            job, now = self._job(tx, found), self.now(tx)
+            job = self._job(tx, found)
             fence = job.fence + 1
             values = {
                 "attempts": job.attempts + 1, "fence": fence, "worker": worker, "step": 0, "total": 0,
@@ -392,8 +405,32 @@ class Ledger:
             }  # fmt: skip
             self.move(tx, job, State.RUNNING, **values)
             tx.execute(schema.attempts.insert().values(job_id=found, fence=fence, worker=worker, started_at=now))
-            previous = tx.execute(sa.select(table.c.previous_failure).where(table.c.id == found)).scalar_one()
-            return Lease(self, self._job(tx, found), worker, previous)
+            row = tx.execute(sa.select(table.c.previous_failure, table.c.expected_s).where(table.c.id == found)).one()
+            lease = Lease(self, self._job(tx, found), worker, row.previous_failure)
+            lines.charge(tx, job.owner, row.expected_s, accounts)
+            return lease
+
+    def _take_next(
+        self,
+        tx: sa.Connection,
+        queues: Sequence[str] | None,
+        accounts: Mapping[str, scheduling.Account],
+        warm: frozenset[str],
+        memory_bytes: int | None,
+        now: datetime,
+    ) -> str | None:
+        """Lock the job whose turn it is; where another worker holds it already, the one after it."""
+        taken: list[str] = []
+        while True:
+            heads = [
+                head
+                for queue in (lines.queues_waiting(tx) if queues is None else queues)
+                for head in lines.heads(tx, queue, now, memory_bytes, taken)
+            ]
+            chosen = scheduling.next_job(heads, accounts, warm)
+            if chosen is None or lines.lock(tx, chosen.job_id):
+                return chosen.job_id if chosen else None
+            taken.append(chosen.job_id)
 
     def reap(self) -> Sequence[str]:
         """End the leases that ran out, and those of workers that died on this machine: another attempt, or
@@ -408,7 +445,7 @@ class Ledger:
             if widowed:
                 over = sa.or_(over, sa.tuple_(table.c.id, table.c.fence).in_(widowed))
             query = sa.select(table).where(_ACTIVE, over).with_for_update(skip_locked=True)
-            for row in tx.execute(query).all():
+            for row in tx.execute(query.order_by(table.c.owner, table.c.id)).all():  # accounts are locked in one order
                 job = job_of(row)
                 self.end_attempt(tx, job, "expired", worker_lost(job.attempts, job.stage))
                 touched.append(job.id)
@@ -444,10 +481,16 @@ class Ledger:
         return State.FAILED
 
     def close_attempt(self, tx: sa.Connection, job: Job, outcome: str, failure: Failure | None = None) -> None:
-        """Write down how the attempt with the job's current fence ended."""
-        table = schema.attempts
-        values = {"ended_at": self.now(tx), "outcome": outcome, "failure": failure.to_json() if failure else None}
-        tx.execute(table.update().where(table.c.job_id == job.id, table.c.fence == job.fence).values(values))
+        """Write down how the attempt with the job's current fence ended, and charge its owner what it really took."""
+        table, now = schema.attempts, self.now(tx)
+        values = {"ended_at": now, "outcome": outcome, "failure": failure.to_json() if failure else None}
+        this = (table.c.job_id == job.id, table.c.fence == job.fence)
+        tx.execute(table.update().where(*this).values(values))
+        began = tx.execute(sa.select(table.c.started_at).where(*this)).scalar_one_or_none()
+        expected_s = tx.execute(sa.select(schema.jobs.c.expected_s).where(schema.jobs.c.id == job.id)).scalar_one()
+        if began is not None:
+            actual_s = 0.0 if outcome in UNCHARGED else max((now - began).total_seconds(), 0.0)
+            lines.settle(tx, job.owner, expected_s, actual_s)
 
     def undispatched(
         self, older_than_s: float, *, queues: Sequence[str] | None = None, limit: int = 100

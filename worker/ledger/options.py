@@ -30,6 +30,9 @@ OUTPUTS: tuple[Output, ...] = (
 MESH_RESOLUTION: dict[Quality, int] = {"draft": 72, "standard": 96, "high": 176}
 """Grid cells along the longest side of the box where the user names none; around eyes and mouth they are shorter."""
 
+USUAL_FRAMES: dict[Quality, int] = {"draft": 8, "standard": 24, "high": 96}
+"""Pictures of a clip that are reconstructed where the user names no number."""
+
 PUBLISHED_RESOLUTION = {"image": 300, "video": 150, "stage2": 200}
 """Grid points along every side of the published box, by what is reconstructed."""
 

@@ -72,7 +72,11 @@ jobs = sa.Table(
     sa.Column("deleted_at", UtcDateTime),
     sa.Column("purged_at", UtcDateTime),
     sa.Column("traceparent", sa.String(64)),
+    sa.Column("line", sa.String(210), nullable=False, server_default="|"),
+    sa.Column("expected_s", sa.Float, nullable=False, server_default="60"),
+    sa.Column("memory_bytes", sa.BigInteger, nullable=False, server_default="0"),
     sa.Index("ix_jobs_state_rank_at", "state", "rank_at"),
+    sa.Index("ix_jobs_waiting", "state", "queue", "line", "rank_at", "id"),
     sa.Index("ix_jobs_owner_id", "owner", "id"),
     sa.Index("ix_jobs_state_lease_until", "state", "lease_until"),
     sa.Index("ix_jobs_expires_at", "expires_at"),
@@ -119,6 +123,15 @@ artifacts = sa.Table(
     sa.Column("media_type", sa.String(128), nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
+)
+
+accounts = sa.Table(
+    "accounts",
+    metadata,
+    sa.Column("owner", sa.String(64), primary_key=True),
+    sa.Column("start_s", sa.Float, nullable=False),
+    sa.Column("finish_s", sa.Float, nullable=False),
+    sa.Index("ix_accounts_start_s", "start_s"),
 )
 
 idempotency = sa.Table(
