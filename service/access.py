@@ -121,8 +121,8 @@ def presented(header: str | None) -> str | None:
     return password if colon and password else None
 
 
-def caller_of(request: Request) -> Caller:
-    """Whom the gate let in."""
+async def caller_of(request: Request) -> Caller:
+    """Whom the gate let in. Async, or it would cost a thread."""
     caller: Caller = request.state.caller
     return caller
 

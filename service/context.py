@@ -53,8 +53,8 @@ class Context:
     """Set when the server was told to stop: streams end so that it can."""
 
 
-def context_of(request: Request) -> Context:
-    """The context of the application that serves this request."""
+async def context_of(request: Request) -> Context:
+    """The context of the application that serves this request. Async, or it would cost a thread."""
     context: Context = request.app.state.context
     return context
 

@@ -1,5 +1,6 @@
 """The API as a process: one socket, uvicorn with limits, and a stop that lets streams go."""
 
+import gc
 import logging
 import os
 import signal
@@ -76,6 +77,12 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start; what has been imported by then lives as long as the process, so the collector need not walk it."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         context = getattr(self._app.state, "context", None)

@@ -113,7 +113,7 @@ async def append(
 
     When the connection breaks, what arrived counts; with a checksum, all of the PATCH or nothing. Raises Problem.
     """
-    writer = _Writer(path, upload, checksum, free_bytes, reserve_bytes, advance)
+    writer = await in_file_thread(_Writer, path, upload, checksum, free_bytes, reserve_bytes, advance)
     try:
         async with aclosing(body.batches()) as batches:
             async for batch in batches:
@@ -145,20 +145,23 @@ class _Writer:
         self._reserve_bytes = reserve_bytes
         self._advance = advance
 
-    def write(self, batch: bytes) -> None:
+    def write(self, batch: list[bytes]) -> None:
         """Append one batch. Raises Problem for more bytes than were announced, and for a full disk."""
-        if self._offset + len(batch) > self._length:
+        size = sum(map(len, batch))
+        if self._offset + size > self._length:
             raise Problem("body_too_large", f"The upload was announced as {self._length} bytes; this would be more.")
         if self._offset == self._looked_at or self._offset - self._looked_at >= CHECKPOINT_BYTES:
             self._looked_at = self._offset
-            if self._free_bytes() - len(batch) < self._reserve_bytes:
+            if self._free_bytes() - size < self._reserve_bytes:
                 raise out_of_disk()
-        rest = memoryview(batch)
-        while rest:
+        written = os.writev(self._file.fileno(), batch)
+        rest = memoryview(b"".join(batch))[written:] if written < size else memoryview(b"")
+        while rest:  # a disk that is nearly full: on until it says what is wrong
             rest = rest[self._file.write(rest) :]
-        self._offset += len(batch)
+        self._offset += size
         if self._digest is not None:
-            self._digest.update(batch)
+            for piece in batch:
+                self._digest.update(piece)
         elif self._offset - self._committed >= CHECKPOINT_BYTES:
             self._commit()
 

@@ -7,12 +7,13 @@ memory). Whatever ends the upload early removes that file.
 import hashlib
 import re
 import unicodedata
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from fastapi.concurrency import contextmanager_in_threadpool
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
@@ -59,26 +60,36 @@ async def received(
     wrong with the request, its size, its pace or the disk.
     """
     body = Body(request, limits.idle_s)
-    try:
+    async with contextmanager_in_threadpool(_gone_afterwards(staged)):
         try:
             upload = await _receive(body, staged, limits, free_bytes)
         except Problem:
             await body.drain()
             raise
         yield upload
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 async def _receive(body: Body, staged: Path, limits: UploadLimits, free_bytes: Callable[[], int]) -> Upload:
     boundary = _boundary(body.request)
-    _check_declared(body.request, limits, free_bytes())
-    with staged.open("xb") as file:
+    _check_declared(body.request, limits, await in_file_thread(free_bytes))
+    async with contextmanager_in_threadpool(await in_file_thread(_new_file, staged)) as file:
         receiver = _Receiver(file, boundary, limits, free_bytes)
         async with aclosing(body.batches()) as batches:
             async for batch in batches:
                 await in_file_thread(receiver.feed, batch)
         return await in_file_thread(receiver.finish, staged)
+
+
+@contextmanager
+def _gone_afterwards(staged: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _new_file(staged: Path) -> BinaryIO:
+    return staged.open("xb")
 
 
 def clean_filename(raw: bytes | None) -> str:
@@ -153,17 +164,18 @@ class _Receiver:
             },
         )
 
-    def feed(self, batch: bytes) -> None:
+    def feed(self, batch: list[bytes]) -> None:
         """Parse, hash and write one batch. Raises Problem."""
-        if self._ended:
-            self._count_other(len(batch))
-            return
-        if self._bytes >= self._next_space_check:
+        if self._bytes >= self._next_space_check and not self._ended:
             self._next_space_check = self._bytes + SPACE_CHECK_BYTES
-            if self._free_bytes() - len(batch) < self._limits.reserve_bytes:
+            if self._free_bytes() - sum(map(len, batch)) < self._limits.reserve_bytes:
                 raise out_of_disk()
         try:
-            self._parser.write(batch)
+            for piece in batch:
+                if self._ended:
+                    self._count_other(len(piece))
+                else:
+                    self._parser.write(piece)
         except FormParserError as error:
             raise Problem("malformed_request", "The multipart body is broken. Let the HTTP library make it.") from error
 

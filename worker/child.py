@@ -27,6 +27,7 @@ class Child:
     def __init__(self, settings: WorkerSettings) -> None:
         arguments = ["--pipeline", settings.pipeline, "--device", settings.device, "--parent", str(os.getpid())]
         arguments += ["--log-level", settings.log_level]
+        arguments += ["--nice", str(settings.nice)]
         if settings.threads is not None:
             arguments += ["--threads", str(settings.threads)]
         self._process = subprocess.Popen(

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,6 +37,7 @@ LEAVING_S = 1.0
 """When the supervisor is gone, or wants us gone, a pipeline that runs on holds the process no longer than this."""
 
 PR_SET_PDEATHSIG = 1
+AUTOGROUP = Path("/proc/self/autogroup")
 
 
 class Wire:
@@ -78,6 +80,7 @@ def main() -> None:
     """Serve orders until told to leave."""
     arguments = _arguments()
     die_with_parent(arguments.parent)
+    let_others_go_first(arguments.nice)
     commands, answers = _take_the_pipes()
     faulthandler.enable()
     logs.configure(arguments.log_level)
@@ -180,6 +183,17 @@ def die_with_parent(parent: int) -> None:
         os._exit(0)
 
 
+def let_others_go_first(niceness: int) -> None:
+    """Lower the priority of this process, and of all that it starts, against the rest of the machine.
+
+    Where Linux shares processor time by session (sched(7), autogroup), niceness counts within a session only; ours is
+    our own (`start_new_session`), so it is lowered as a whole, too.
+    """
+    os.nice(niceness)
+    with suppress(OSError):
+        AUTOGROUP.write_text(str(niceness))
+
+
 def resident_bytes() -> int:
     """Resident memory of this process."""
     import psutil
@@ -201,6 +215,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pipeline", default="worker.pipeline:run")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--nice", type=int, default=0)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--log-level", default="INFO")

@@ -25,7 +25,7 @@ def command(fd: int | None, **given: Any) -> None:
     from worker import logs
 
     settings = ServiceSettings(**{name: value for name, value in given.items() if value is not None})
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, behind=True)
     try:
         listener = bind(settings) if fd is None else inherited(fd)
     except CannotServe as error:

@@ -125,7 +125,7 @@ async def submit_resumable(request: Request, here: Here, who: Who, key: str | No
     document = b""
     async with aclosing(Body(request).batches()) as batches:
         async for batch in batches:
-            document += batch
+            document += b"".join(batch)
             if len(document) > MAX_OPTIONS_BYTES:
                 raise Problem("body_too_large", f"A request in JSON has at most {MAX_OPTIONS_BYTES} bytes. Shorten it.")
     try:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import contextmanager_in_threadpool
 
 from service import tus
 from service.access import Who
@@ -149,20 +150,21 @@ async def continue_upload(upload_id: str, request: Request, here: Here, who: Who
     uploads, storage = here.jobs.resumable, here.jobs.book.storage
     upload = await in_ledger_thread(uploads.get, upload_id, who.owner)
     _require_unspent(upload)
-    with here.uploads.held(), uploads.locked(upload_id):
-        upload = await in_ledger_thread(uploads.get, upload_id, who.owner)
-        if upload.offset != offset:
-            await body.drain()
-            raise Problem(
-                "offset_conflict",
-                f"The upload stands at {upload.offset}, not {offset}. HEAD it and go on from there.",
-                headers=tus.headers_of(upload),
-            )
-        await tus.append(
-            body, uploads.path(upload_id), upload, checksum, storage.free_bytes,
-            here.settings.free_space_reserve_bytes, lambda reached: uploads.advance(upload_id, reached),
-        )  # fmt: skip
-        upload = await in_ledger_thread(uploads.get, upload_id, who.owner)
+    with here.uploads.held():
+        async with contextmanager_in_threadpool(uploads.locked(upload_id)):
+            upload = await in_ledger_thread(uploads.get, upload_id, who.owner)
+            if upload.offset != offset:
+                await body.drain()
+                raise Problem(
+                    "offset_conflict",
+                    f"The upload stands at {upload.offset}, not {offset}. HEAD it and go on from there.",
+                    headers=tus.headers_of(upload),
+                )
+            await tus.append(
+                body, uploads.path(upload_id), upload, checksum, storage.free_bytes,
+                here.settings.free_space_reserve_bytes, lambda reached: uploads.advance(upload_id, reached),
+            )  # fmt: skip
+            upload = await in_ledger_thread(uploads.get, upload_id, who.owner)
     return Response(status_code=204, headers=tus.headers_of(upload))
 
 
@@ -178,12 +180,17 @@ async def end_upload(upload_id: str, request: Request, here: Here, who: Who) -> 
     tus.require_version(request.headers)
     uploads = here.jobs.resumable
     upload = await in_ledger_thread(uploads.get, upload_id, who.owner)
-    if upload.job_id is None:
-        with uploads.locked(upload_id):
-            await in_file_thread(uploads.terminate, upload_id)
-    else:
-        await in_file_thread(uploads.terminate, upload_id)
+    await in_file_thread(_give_up, uploads, upload)
     return Response(status_code=204)
+
+
+def _give_up(uploads: ledger.Uploads, upload: ledger.Resumable) -> None:
+    """In one thread with the lock: whoever closes the last descriptor of a removed file waits for its blocks."""
+    if upload.job_id is None:
+        with uploads.locked(upload.id):
+            uploads.terminate(upload.id)
+    else:
+        uploads.terminate(upload.id)
 
 
 def _require_unspent(upload: ledger.Resumable) -> None:

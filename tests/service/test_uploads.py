@@ -5,7 +5,10 @@ import hashlib
 import itertools
 import os
 import random
+import sys
+import threading
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
@@ -13,12 +16,15 @@ import pytest
 import sqlalchemy as sa
 
 from service import tus
+from service.body import BATCH_PIECES
 from tests.service.files import png
 from worker.ledger import Uploads, schema
 
 pytestmark = pytest.mark.anyio
 
 TUS = {"Tus-Resumable": "1.0.0"}
+FILE_EVENTS = {"open", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.listdir", "os.scandir"}
+"""Audit events of Python that name a path first."""
 STREAM = {**TUS, "Content-Type": "application/offset+octet-stream"}
 
 
@@ -294,3 +300,53 @@ async def test_a_file_that_is_no_picture_is_refused_as_when_sent_at_once(api, bo
     assert answer.status_code in (415, 422)
     assert list(book.storage.inputs.iterdir()) == []
     assert book.storage.upload_path(upload_id).exists()
+
+
+async def test_no_file_is_touched_on_the_event_loop(api, settings, monkeypatch):
+    """The last close of a removed gibibyte takes as long as a slow request, and every status request waits for it."""
+    touched: list[str] = []
+    loop_thread, data_dir = threading.get_ident(), str(settings.data_dir.resolve())
+    locked = Uploads.locked
+
+    def hear(event: str, arguments: tuple) -> None:
+        ours = event == "fcntl.flock" or (event in FILE_EVENTS and str(arguments[0]).startswith(data_dir))
+        if watching and ours and threading.get_ident() == loop_thread:
+            touched.append(event)
+
+    @contextmanager
+    def lock(self, upload_id):
+        with locked(self, upload_id):
+            yield
+        touched.extend(["left the lock"] if threading.get_ident() == loop_thread else [])
+
+    monkeypatch.setattr(Uploads, "locked", lock)
+    watching = True
+    sys.addaudithook(hear)  # it stays for as long as the process, and does nothing after this test
+    try:
+        upload_id = await sent(api, png(seed=1))
+        await api.delete(f"/uploads/{upload_id}", headers=TUS)
+        upload_id = await sent(api, png(seed=2))
+        job = (await api.post("/reconstructions", json={"upload_id": upload_id})).json()
+        await api.post("/reconstructions", files={"file": ("a.png", png(seed=3))})
+        await api.post("/reconstructions", files={"file": ("a.txt", b"refused")})
+        assert (await api.delete(f"/reconstructions/{job['id']}")).json()["gone"]
+    finally:
+        watching = False
+    assert touched == []
+
+
+async def test_a_body_that_comes_byte_by_byte_fills_no_memory(api, book):
+    """Each piece is an object of its own: a batch is bounded in their number, not only in their bytes."""
+
+    async def drip():
+        for byte in content:
+            yield bytes([byte])
+
+    content, batches = png(), []
+    write = tus._Writer.write
+    path = await begun(api, len(content))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tus._Writer, "write", lambda self, batch: batches.append(len(batch)) or write(self, batch))
+        assert (await patched(api, path, 0, drip())).status_code == 204
+    assert max(batches) <= BATCH_PIECES < len(content)
+    assert book.storage.upload_path(path[9:]).read_bytes() == content

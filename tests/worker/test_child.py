@@ -1,12 +1,15 @@
 """The child process itself: torch lives here, its answers cannot be garbled, and it never outlives its supervisor."""
 
+import io
 import json
 import logging
 import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -47,6 +50,19 @@ def test_the_child_wakes_torch_and_chooses_the_device_once(settings):
         ready = receive(child, "ready")
         assert ready["device"] in ("cpu", "cuda")
         assert ready["model"]["name"] == "tiny"
+    finally:
+        child.end(2.0)
+
+
+def test_the_child_lets_others_go_first(settings):
+    """Beside it an API answers; and Linux may share by session, where niceness alone says nothing to other ones."""
+    child = Child(settings.model_copy(update={"nice": 7}))
+    try:
+        receive(child, "ready")
+        assert psutil.Process(child.pid).nice() == psutil.Process().nice() + 7
+        autogroup = Path(f"/proc/{child.pid}/autogroup")
+        if autogroup.exists():
+            assert autogroup.read_text().rstrip().endswith("nice 7")
     finally:
         child.end(2.0)
 
@@ -144,3 +160,32 @@ def test_every_log_line_of_a_job_names_it_and_its_fence():
         logs.job_context.reset(token)
     assert (line["job_id"], line["fence"], line["stage"], line["seconds"]) == ("rec_1", 3, "stage1", 1.5)
     assert line["message"] == "frame 17: 3 of 65"
+
+
+class StuckDisk(io.StringIO):
+    """Takes no line until it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.free = threading.Event()
+
+    def write(self, text):
+        self.free.wait()
+        return super().write(text)
+
+
+def test_a_log_on_a_stuck_disk_holds_nobody_up(monkeypatch):
+    """A full page cache stops a write for seconds; the event loop logs every request. In the end every line stands
+    there in its order, and what was too much is counted."""
+    monkeypatch.setattr(logs, "MOST_LINES", 50)
+    disk = StuckDisk()
+    handler = logs.Behind(disk)
+    handler.setFormatter(logs.JsonFormatter())
+    for number in range(80):
+        handler.handle(logging.LogRecord("service", logging.INFO, __file__, 1, "line %d", (number,), None))
+    disk.free.set()
+    handler.close()
+    said = [json.loads(line)["message"] for line in disk.getvalue().splitlines()]
+    kept = [line for line in said if line.startswith("line")]
+    assert kept == [f"line {number}" for number in range(len(kept))] and len(kept) in (50, 51)
+    assert [line for line in said if line not in kept] == [f"{80 - len(kept)} lines were left out"]
