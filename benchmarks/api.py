@@ -17,7 +17,6 @@ import multiprocessing
 import os
 import platform
 import random
-import signal
 import statistics
 import subprocess
 import sys
@@ -36,8 +35,9 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.service.beside import worker_beside  # noqa: E402
 from tests.service.files import MULTIPART, multipart, png  # noqa: E402
-from tests.service.test_process import Api, environment, unfinished, until  # noqa: E402
+from tests.service.test_process import Api, unfinished, until  # noqa: E402
 
 MIB = 1 << 20
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -62,25 +62,14 @@ uvicorn.run(sink, port=int(sys.argv[2]), http="h11", ws="none", lifespan="off", 
 def service(folder: Path, pipeline: str | None = None) -> Iterator[tuple[Api, subprocess.Popen[bytes] | None]]:
     """A real API, and a real worker if there is a pipeline: "" is the product's own."""
     api = Api(folder, MONONPHM_FREE_SPACE_RESERVE_BYTES="0", MONONPHM_MAX_QUEUED="100000")
-    worker = None
-    if pipeline is not None:
-        named = {"MONONPHM_DATA_DIR": str(api.data), "MONONPHM_LOG_LEVEL": "WARNING"}
-        named |= {"MONONPHM_PIPELINE": pipeline, "MONONPHM_DEVICE": "none"} if pipeline else {}
-        with (folder / "worker.log").open("wb") as log:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "worker.main"], stdout=log, stderr=log, env=environment(**named), cwd=ROOT
-            )
-        until(lambda: httpx.get(f"{api.url}/health/ready").status_code == 200, 180)
     try:
-        yield api, worker
+        if pipeline is None:
+            yield api, None
+            return
+        with worker_beside(api, pipeline or None) as worker:
+            yield api, worker
     finally:
-        for process in (worker, api.process):
-            if process is not None:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    process.wait(15)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+        api.stop()
 
 
 def pieces(mib: int) -> Iterator[bytes]:

@@ -10,14 +10,13 @@ decoders stay within their memory; and when all jobs are deleted no file is left
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,8 @@ import psutil
 from tests.fuzz.decode_only import LIMITS
 from tests.fuzz.decoder import MUTATIONS, corpus
 from tests.hostile import files
-from tests.service.test_process import ROOT, Api, environment, unfinished, until
+from tests.service.beside import worker_beside
+from tests.service.test_process import Api, unfinished, until
 
 CLIENTS = 4
 LONGEST_S = 30.0
@@ -91,13 +91,11 @@ class Attack:
         self._good = corpus(folder / "good")
         self._harm = hand_made()
         self.api = Api(folder, MONONPHM_FREE_SPACE_RESERVE_BYTES="0", MONONPHM_MAX_QUEUED="1000000")
-        named = {"DATA_DIR": str(self.api.data), "PIPELINE": "tests.fuzz.decode_only:run", "LOG_LEVEL": "WARNING"}
-        settings = environment(**{f"MONONPHM_{name}": text for name, text in named.items()})
-        with (folder / "worker.log").open("wb") as log:
-            self.worker = subprocess.Popen(
-                [sys.executable, "-m", "worker.main"], stdout=log, stderr=log, env=settings, cwd=ROOT
-            )
-        until(lambda: httpx.get(f"{self.api.url}/health/ready").status_code == 200, 120)
+        self._things = ExitStack()
+        self._things.callback(self._end_api)
+        self.worker = self._things.enter_context(
+            worker_beside(self.api, "tests.fuzz.decode_only:run", MONONPHM_DEVICE="auto")
+        )
 
     def rage(self, seconds: float, most: int) -> None:
         """Upload until the time or the number is used up."""
@@ -116,12 +114,13 @@ class Attack:
 
     def stop(self) -> None:
         """End the processes."""
-        for process in (self.worker, self.api.process):
-            process.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-            process.kill()
-            process.wait()
+        self._things.close()
+
+    def _end_api(self) -> None:
+        with suppress(subprocess.TimeoutExpired):
+            self.api.stop()
+        self.api.process.kill()
+        self.api.process.wait()
 
     def _client(self, number: int, end: float, most: int) -> None:
         rng = np.random.default_rng([self._seed, number])

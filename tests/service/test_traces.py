@@ -1,16 +1,14 @@
 """One trace from the client's request through the queue to the stages of the work, in two real processes."""
 
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.service.beside import worker_beside
 from tests.service.files import png
-from tests.service.test_process import ROOT, Api, environment, until
+from tests.service.test_process import Api, until
 from worker.ledger import tracing
 
 pytest.importorskip("opentelemetry.sdk")
@@ -34,22 +32,17 @@ def spans_of(log: Path) -> list[dict]:
 def test_a_job_is_one_trace_from_the_request_to_its_stages(tmp_path):
     """Parents as they should be: client -> request -> (queued, attempt -> stage); the hint carries nothing."""
     api = Api(tmp_path, OTEL_TRACES_EXPORTER="console", MONONPHM_FREE_SPACE_RESERVE_BYTES="0")
-    settings = {
-        "DATA_DIR": str(api.data), "PIPELINE": "tests.chaos.pipeline:run", "DEVICE": "none", "WORKER_NAME": "traced",
-    }  # fmt: skip
-    named = environment(OTEL_TRACES_EXPORTER="console", **{f"MONONPHM_{name}": text for name, text in settings.items()})
-    with (tmp_path / "worker.log").open("wb") as log:
-        worker = subprocess.Popen([sys.executable, "-m", "worker.main"], stdout=log, stderr=log, env=named, cwd=ROOT)
+    exporter = {"OTEL_TRACES_EXPORTER": "console", "MONONPHM_WORKER_NAME": "traced"}
     try:
-        with httpx.Client(base_url=api.url, headers={"traceparent": CLIENT}) as http:
+        with (
+            worker_beside(api, "tests.chaos.pipeline:run", **exporter),
+            httpx.Client(base_url=api.url, headers={"traceparent": CLIENT}) as http,
+        ):
             job = http.post("/reconstructions", files={"file": ("a.png", png(), "image/png")}).json()
             until(lambda: http.get(f"/reconstructions/{job['id']}").json()["state"] == "succeeded")
             http.get("/health/live")
-        worker.send_signal(signal.SIGTERM)
-        worker.wait(30)
         api.stop()
     finally:
-        worker.kill()
         api.process.kill()
     spans = spans_of(api.log) + spans_of(tmp_path / "worker.log")
     ours = [span for span in spans if span["context"]["trace_id"] == "0x0af7651916cd43dd8448eb211c80319c"]
