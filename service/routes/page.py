@@ -1,6 +1,8 @@
 """The page: a few files of our own, shipped with the program. No other host is ever asked."""
 
+import gzip
 import hashlib
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,15 +25,24 @@ HTML: dict[int | str, dict[str, Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class Asset:
+    """One file of the page, as it is and compressed."""
+
+    plain: bytes
+    packed: bytes
+    media_type: str
+
+    @classmethod
+    def read(cls, path: Path) -> "Asset":
+        body = path.read_bytes()
+        return cls(body, gzip.compress(body, 9, mtime=0), MEDIA_TYPES[path.suffix])
+
+
 @cache
-def files() -> dict[str, tuple[bytes, str, str]]:
-    """Name -> bytes, media type, ETag of all that the page consists of; read once, so no name leads elsewhere."""
-    found = {}
-    for path in FOLDER.iterdir():
-        if path.suffix in MEDIA_TYPES:
-            body = path.read_bytes()
-            found[path.name] = (body, MEDIA_TYPES[path.suffix], f'"{hashlib.sha256(body).hexdigest()}"')
-    return found
+def files() -> dict[str, Asset]:
+    """All that the page consists of, by name; read once, so no name leads elsewhere."""
+    return {path.name: Asset.read(path) for path in FOLDER.iterdir() if path.suffix in MEDIA_TYPES}
 
 
 @router.get("/", response_class=Response, summary="The page", responses={**HTML, **documented(*ANY)})
@@ -67,8 +78,15 @@ def asset_response(request: Request, name: str) -> Response:
     """One of our files."""
     if name not in files():
         raise Problem("not_found", "The page has no such file. Start at GET /.")
-    body, media_type, etag = files()[name]
-    headers = {"ETag": etag, "Cache-Control": "no-cache", "Content-Security-Policy": PAGE_POLICY}
+    asset, accepted = files()[name], request.headers.get("accept-encoding", "")
+    packed = any(word.strip() == "gzip" for word in accepted.split(","))
+    body = asset.packed if packed else asset.plain
+    etag = f'"{hashlib.sha256(body).hexdigest()}"'
+    headers = {
+        "ETag": etag, "Cache-Control": "no-cache", "Content-Security-Policy": PAGE_POLICY, "Vary": "Accept-Encoding",
+    }  # fmt: skip
     if has_etag(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type=media_type)
+    if packed:
+        headers["Content-Encoding"] = "gzip"
+    return Response(body, headers=headers, media_type=asset.media_type)
