@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -148,7 +148,7 @@ def write_artifacts(
     seconds = dict(reconstruction.seconds)
     seconds[Stage.MESHING.value] = loop.meshing_s
     seconds[Stage.EXPORTING.value] = time.monotonic() - began - loop.meshing_s
-    facts = {**_facts(reconstruction, seconds, [*loop.warnings, *head_warnings]), **head_facts}
+    facts = {**_facts(reconstruction, seconds, [*loop.warnings, *head_warnings], loop.psnr_db), **head_facts}
     manifest = ArtifactManifest(tuple(sorted(entries, key=lambda entry: entry.name)), facts)
     write_manifest(directory, manifest)
     on_step(StepReport(Stage.EXPORTING, loop.total + 2, loop.total + 2, loop.total, loop.total, "done"))
@@ -207,6 +207,8 @@ class _FrameLoop:
         self.meshing_s = 0.0
         self.warnings: list[str] = []
         self.entries: list[ArtifactEntry] = []
+        self.psnr_db: dict[int, float | None] = {}
+        """By frame_index, where a preview or thumbnail was drawn."""
         self.view: View = view_of(self.sequence, self.w2c)
         self.film: PreviewVideo | None = None
         self.still: Panes | None = None
@@ -258,6 +260,7 @@ class _FrameLoop:
     def _paint(self, picture: Frame, row: int, mesh: HeadMesh | None) -> None:
         turn_deg = self.turned_deg(picture.timestamp_s) if self.film is not None else STILL_TURN_DEG
         panes = paint(picture, mesh, self.sequence.intrinsics, self.w2c[row], self.view, self.light, turn_deg)
+        self.psnr_db[picture.frame_index] = panes.psnr_db
         if self.film is not None:
             self.film.add(panes.grid(), picture.timestamp_s)
         elif self.still is None or mesh is not None:
@@ -315,7 +318,12 @@ def _write_heads(
     return entries, {**described, **({"texture": dict(heads.texture)} if heads.texture else {})}, []
 
 
-def _facts(reconstruction: Reconstruction, seconds: Mapping[str, float], warnings: list[str]) -> dict[str, Any]:
+def _facts(
+    reconstruction: Reconstruction,
+    seconds: Mapping[str, float],
+    warnings: list[str],
+    psnr_db: Mapping[int, float | None],
+) -> dict[str, Any]:
     """Everything of manifest.json but the list of files."""
     sequence, media = reconstruction.sequence, reconstruction.media
     options = {key: value for key, value in reconstruction.options.items() if key not in PRIVATE_OPTIONS}
@@ -351,31 +359,38 @@ def _facts(reconstruction: Reconstruction, seconds: Mapping[str, float], warning
             "missed": reconstruction.missed_frames,
             "interpolated": reconstruction.interpolated_frames,
         },
-        "quality": quality(sequence),
+        "quality": quality(sequence, psnr_db),
         "warnings": [*reconstruction.warnings, *warnings],
     }
     document: dict[str, Any] = plain({**reconstruction.extra, **facts})
     return document
 
 
-def quality(sequence: TrackedSequence) -> dict[str, Any]:
-    """The figures of each frame and their mean, median and worst; a figure that was not measured is null."""
-    figures = {"landmark_error_px": max, "silhouette_iou": min, "photometric_error": max}
+def quality(sequence: TrackedSequence, psnr_db: Mapping[int, float | None]) -> dict[str, Any]:
+    """The figures of each frame and their mean, median and worst; a figure that was not measured is null.
+
+    `psnr_db`, by frame_index: the mesh in its colours and the clip's light against the picture.
+    """
+    figures = {"landmark_error_px": max, "silhouette_iou": min, "photometric_error": max, "psnr_db": min}
     summary: dict[str, Any] = {
         "frames_accepted": sum(fit.accepted for fit in sequence.fits),
         "frames_tracked": len(sequence.fits),
         "stages": sequence.stages,
     }
+    rows = [
+        {**asdict(fit), "psnr_db": psnr_db.get(index)}
+        for index, fit in zip(sequence.frame_index, sequence.fits, strict=True)
+    ]
     for name, worst in figures.items():
-        values = np.array([getattr(fit, name) for fit in sequence.fits], np.float64)
+        values = np.array([row[name] for row in rows], np.float64)
         known = values[np.isfinite(values)].tolist()
         summary[name] = (
             {"mean": float(np.mean(known)), "median": float(np.median(known)), "worst": worst(known)} if known else None
         )
     summary["frames"] = [
-        {"frame_index": index, "timestamp_s": seconds, **{name: getattr(fit, name) for name in figures}}
-        | {"accepted": fit.accepted}
-        for index, seconds, fit in zip(sequence.frame_index, sequence.timestamp_s, sequence.fits, strict=True)
+        {"frame_index": index, "timestamp_s": seconds, **{name: row[name] for name in figures}}
+        | {"accepted": row["accepted"]}
+        for index, seconds, row in zip(sequence.frame_index, sequence.timestamp_s, rows, strict=True)
     ]
     return summary
 

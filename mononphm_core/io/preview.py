@@ -44,6 +44,8 @@ OVERLAY_TINT = np.array([0.66, 0.86, 1.0])
 OUTLINE = np.array([0.15, 0.85, 1.0])
 WORST = 0.25
 """Of the whole range of colours: an error that the heat map shows as its brightest."""
+LEAST_ERROR = 1e-6
+"""Mean squared: no figure above 60 dB, which eight bits a channel could not tell."""
 ONCE_AROUND_S = 6.0
 """How long the turning head takes."""
 STILL_TURN_DEG = 40.0
@@ -177,11 +179,18 @@ class Panes:
         """How far the mesh's colours in the clip's light are from the picture: dark blue as they should, yellow from
         `WORST` of the whole range on. Around it the picture, dimmed."""
         dim = 0.35 * self.input
-        if self.mesh is None or self.mesh.colours is None or self.light is None or not self.light.any():
+        if self._lit is None:
             return _bytes(dim)
-        drawn = in_light(self._raster, self._normals, self.mesh.faces, self.mesh.colours / 255.0, self.light)
-        wrong = np.abs(drawn - self.input).mean(-1) / WORST
+        wrong = np.abs(self._lit - self.input).mean(-1) / WORST
         return _bytes(np.where(self._raster.covered[..., None], as_heat(wrong), dim))
+
+    @property
+    def psnr_db(self) -> float | None:
+        """The same as one figure, over the pixels that the mesh covers: 10 log10(1 / mean squared error)."""
+        if self._lit is None or not self._raster.covered.any():
+            return None
+        wrong = (self._lit - self.input)[self._raster.covered]
+        return float(-10 * np.log10(max(float(np.square(wrong).mean()), LEAST_ERROR)))
 
     @property
     def turned(self) -> UInt8[np.ndarray, "height width 3"]:
@@ -214,6 +223,13 @@ class Panes:
     def _normals(self) -> Float[np.ndarray, "vertices 3"]:
         assert self.mesh is not None
         return vertex_normals(self.mesh)
+
+    @cached_property
+    def _lit(self) -> Float[np.ndarray, "height width 3"] | None:
+        """The mesh's colours in the clip's light; None where one of the two is not known."""
+        if self.mesh is None or self.mesh.colours is None or self.light is None or not self.light.any():
+            return None
+        return in_light(self._raster, self._normals, self.mesh.faces, self.mesh.colours / 255.0, self.light)
 
     @cached_property
     def _surface(self) -> Float[np.ndarray, "height width 3"]:

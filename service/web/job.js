@@ -177,6 +177,7 @@ function showFigures(quality) {
     [mean(quality.landmark_error_px, 1, " px"), "landmark error"],
     [mean(quality.silhouette_iou, 0, " %", 100), "silhouette overlap"],
     [mean(quality.photometric_error, 1, " %", 100), "colour difference"],
+    [mean(quality.psnr_db, 1, " dB"), "colours against the picture (PSNR)"],
   ].filter(([value]) => value !== null);
   list($("figures"), figures.map(([value, meaning]) => {
     const [strong, span] = [document.createElement("strong"), document.createElement("span")];

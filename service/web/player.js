@@ -36,7 +36,8 @@ export class Player {
     return [`Frame ${index}`, this.frames.length > 1 ? `${place + 1} of ${this.frames.length}` : null,
       Number.isFinite(seconds) ? `${seconds.toFixed(2)} s` : null,
       fit ? (fit.accepted ? "✓ accepted" : "✕ not accepted: treat with care") : null,
-      fit && Number.isFinite(fit.landmark_error_px) ? `landmarks off by ${fit.landmark_error_px.toFixed(1)} px` : null]
+      fit && Number.isFinite(fit.landmark_error_px) ? `landmarks off by ${fit.landmark_error_px.toFixed(1)} px` : null,
+      fit && Number.isFinite(fit.psnr_db) ? `colours ${fit.psnr_db.toFixed(1)} dB` : null]
       .filter(Boolean).join(" · ");
   }
 

@@ -89,6 +89,7 @@ def test_the_manifest_says_how_it_was_made(delivery):
     quality = facts["quality"]
     assert quality["landmark_error_px"] == {"mean": 2.5, "median": 2.5, "worst": 4.0}
     assert quality["photometric_error"] is None
+    assert quality["psnr_db"] is None and [frame["psnr_db"] for frame in quality["frames"]] == [None] * 4  # no light
     assert [frame["accepted"] for frame in quality["frames"]] == [True, False, True, True]
     assert quality["frames_accepted"] == 3
     assert facts["final_losses"] == {"colour": 0.5}

@@ -170,6 +170,13 @@ def test_the_error_pane_is_dark_where_colours_are_right_and_bright_where_they_ar
     np.testing.assert_allclose(right, as_heat(np.zeros(1))[0] * 255, atol=3)  # one byte of the picture
     assert left[1] > right[1] + 100
     assert np.array_equal(bare.coloured.shape, bare.error.shape)
+    true = np.where(raster.covered[..., None], seen, 0)[raster.covered]
+    aside = panes.input[raster.covered]
+    assert panes.psnr_db == pytest.approx(-10 * np.log10(np.square(aside - true).mean()), abs=0.05)  # bytes
+    whole = Frame(np.rint(np.where(raster.covered[..., None], 255 * seen, 0)).astype(np.uint8), 0, 0.0)
+    assert paint(whole, coloured, CAMERA, np.eye(4), view, light).psnr_db > 50  # bytes again
+    bare_mesh = replace(mesh, colours=None)
+    assert paint(whole, bare_mesh, CAMERA, np.eye(4), view, light).psnr_db is None
 
 
 def test_the_turned_head_is_the_mesh_from_elsewhere():
