@@ -20,8 +20,8 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from mononphm_core.animation.morphs import carried, clip_shapes
-from mononphm_core.animation.sheet import laplacian
 from mononphm_core.animation.wrap import Field
+from mononphm_core.geometry.sheet import laplacian
 from mononphm_core.meshing.clean import vertex_normals
 from mononphm_core.model.root_finding import Displaced, find_roots
 from mononphm_core.types import MM_PER_UNIT, HeadMesh, MorphHead

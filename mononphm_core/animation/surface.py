@@ -8,8 +8,8 @@ from scipy.sparse import csc_array, csr_array, diags_array
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
-from mononphm_core.animation.sheet import laplacian
 from mononphm_core.animation.topology import LEFT_EYE, MOUTH, RIGHT_EYE, Topology
+from mononphm_core.geometry.sheet import laplacian
 
 EDGE, EYE_EDGE = 0.010, 0.004
 """Head units (2.5 mm; 1 mm on the eyeballs): how far what is seen is drawn back from what is not, and then fades."""

@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mononphm_core.animation.sheet import Sheet
 from mononphm_core.animation.topology import LEFT_EYE, MOUTH, RIGHT_EYE, Topology, control_rows
+from mononphm_core.geometry.sheet import Sheet
 from mononphm_core.meshing.clean import vertex_normals
 from mononphm_core.model.template import TemplateHead
 from mononphm_core.types import HeadMesh, SdfField

@@ -6,8 +6,8 @@ import torch
 import trimesh
 
 from mononphm_core.animation.carry import Expression, carried_head, follow
-from mononphm_core.animation.sheet import laplacian
 from mononphm_core.animation.wrap import Field
+from mononphm_core.geometry.sheet import laplacian
 from mononphm_core.types import HeadMesh
 
 RADIUS = 0.4

@@ -51,7 +51,8 @@ class Sheet:
         stiff, mass = laplacian(vertices, faces)
         self._trust = mass * weight
         plate = stiff @ diags_array(1.0 / mass) @ stiff
-        self._solve = splu(csc_array(diags_array(self._trust + 1e-9 * mass.mean()) + length**4 * plate)).solve
+        system = csc_array(diags_array(self._trust + 1e-9 * mass.mean()) + length**4 * plate)
+        self._solve = splu(system, "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}).solve
 
     def smooth(self, target: Float[np.ndarray, "vertices 3"]) -> Float[np.ndarray, "vertices 3"]:
         """The displacement nearest to `target` that bends least."""

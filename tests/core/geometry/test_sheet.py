@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from mononphm_core.animation.sheet import Sheet, laplacian
+from mononphm_core.geometry.sheet import Sheet, laplacian
 
 
 @pytest.fixture(scope="module")
