@@ -154,6 +154,8 @@ class Jobs:
                 job_id, facts, options, idempotency_key=idempotency_key, owner=owner, queue=QUEUE,
                 kind=kind, within=lambda tx: within(tx, job_id),
             )  # fmt: skip
+        except ledger.StorageUnavailable:
+            raise  # what may have arrived all the same has no row: the janitor removes it
         except BaseException:
             self._take_back(job_id)
             raise

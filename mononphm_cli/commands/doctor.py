@@ -35,6 +35,8 @@ class Finding:
     next_step: str = ""
 
 
+STORE_PATIENCE_S = 10.0
+
 Check = Callable[[], Finding]
 
 
@@ -231,7 +233,8 @@ def check_database(data_dir: Path | None) -> Finding:
 
 
 def check_storage(data_dir: Path | None) -> Finding:
-    """The data directory takes a file and gives it back."""
+    """The data directory takes a file and gives it back; so does the object store, where there is one."""
+    from worker.ledger.store_settings import StoreSettings
     from worker.settings import WorkerSettings
 
     wanted = data_dir or WorkerSettings().data_dir
@@ -243,7 +246,27 @@ def check_storage(data_dir: Path | None) -> Finding:
             assert Path(file.name).read_bytes() == b"probe", "another content came back"
     except OSError as error:
         return Finding("storage", FAIL, f"{folder}: {error.strerror}", "Choose another: --data-dir DIR.")
-    return Finding("storage", OK, f"{wanted} can be written")
+    url = StoreSettings().url
+    return check_objects(url, folder) if url else Finding("storage", OK, f"{wanted} can be written")
+
+
+def check_objects(url: str, folder: Path) -> Finding:
+    """The object store takes a file in parts, gives it back and removes it."""
+    from mononphm_core.errors import ConfigError
+    from worker.ledger.errors import LedgerError
+    from worker.ledger.store_settings import configured_storage
+
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            storage = configured_storage(Path(scratch), patience_s=STORE_PATIENCE_S)
+            from worker.ledger.objects import ObjectStorage
+
+            assert isinstance(storage, ObjectStorage)
+            storage.try_out()
+    except (ConfigError, LedgerError, OSError) as error:
+        step = "Correct MONONPHM_STORAGE_… (docs/service.md, Object storage)."
+        return Finding("storage", FAIL, f"{url}: {error}"[:300], step)
+    return Finding("storage", OK, f"{url} takes files, gives them back and removes them")
 
 
 def check_disk(data_dir: Path | None) -> Finding:

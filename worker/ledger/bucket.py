@@ -157,6 +157,14 @@ class Bucket:
         except (*BROKEN, boto.BotoCoreError, boto.ClientError) as error:
             raise StorageUnavailable(_said(error)) from error
 
+    def create(self) -> None:
+        """Make the bucket, unless it is there; several processes may."""
+        try:
+            self._patiently("create the bucket", never, lambda: self._call("create_bucket"))
+        except StorageUnavailable as error:
+            if not any(code in str(error) for code in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")):
+                raise
+
     # ---------------------------------------------------------------- bytes in
 
     def put_files(self, files: list[Outgoing], check: Check = never) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.ledger.bucket import Bucket
+from worker.ledger.errors import StorageUnavailable
 from worker.ledger.records import Artifact
 from worker.ledger.storage import (
     Bytes,
@@ -50,15 +51,28 @@ class ObjectStorage(Scratch):
         super().probe()
         self.bucket.probe()
 
+    def try_out(self) -> None:
+        """Store, fetch and remove a file of several parts: every right that is needed. Raises what that raises."""
+        source, prefix = self.staging / f"probe-{time.monotonic_ns()}", f"probe/{time.time_ns()}/"
+        try:
+            source.write_bytes(b"probe" * (self.bucket.place.part_bytes // 5 + 1))
+            self.bucket.put_file(source, prefix + "file", digest := sha256_of(source))
+            self.bucket.fetch(prefix + "file", source, digest)
+            if not self.bucket.remove(prefix).gone:
+                raise StorageUnavailable("what was removed is still there")
+        finally:
+            source.unlink(missing_ok=True)
+
     # ---------------------------------------------------------------- inputs
 
     def accept_input(self, staged: Path, job_id: str, sha256: str | None = None) -> None:
-        """Store a staged file as the job's input; it is whole in the store when this returns."""
-        self.bucket.put_file(staged, _input_key(job_id), sha256 or sha256_of(staged))
+        """Store a staged file as the job's input; it is whole in the store, and gone here, when this returns."""
+        self.adopt_input(staged, job_id, sha256)
+        staged.unlink()
 
     def adopt_input(self, source: Path, job_id: str, sha256: str | None = None) -> None:
         """The same, of a file that stays."""
-        self.accept_input(source, job_id, sha256)
+        self.bucket.put_file(source, _input_key(job_id), sha256 or sha256_of(source))
 
     def copy_input(self, job_id: str, new_job_id: str) -> None:
         """The same input for another job, copied inside the store. Raises FileNotFoundError."""

@@ -43,6 +43,8 @@ class StoreSettings(BaseSettings):
     """Without a byte for so long a request is given up and sent again."""
     patience_s: float | None = Field(None, gt=0)
     """How long a request is sent again; None: 15 s in the API, 10 min in a worker."""
+    create: bool = False
+    """Make the bucket where it is not there yet: for a small store of one's own."""
     part_bytes: int = Field(8 << 20, ge=5 << 20)
     """Files above it travel in parts of this size."""
     link_lifetime_s: int = Field(300, ge=1, le=7 * 24 * 3600)
@@ -50,7 +52,7 @@ class StoreSettings(BaseSettings):
 
 
 def configured_storage(data_dir: Path, patience_s: float = WORKER_PATIENCE_S) -> Storage:
-    """The store that the environment names. Raises ConfigError for one that cannot be."""
+    """The store that the environment names. Raises ConfigError for one that cannot be, and StorageUnavailable."""
     settings = StoreSettings()
     if not settings.url:
         return LocalStorage(data_dir)
@@ -74,7 +76,10 @@ def configured_storage(data_dir: Path, patience_s: float = WORKER_PATIENCE_S) ->
         addressing=addressing, timeout_s=settings.timeout_s, patience_s=settings.patience_s or patience_s,
         part_bytes=settings.part_bytes, link_lifetime_s=settings.link_lifetime_s,
     )  # fmt: skip
-    return ObjectStorage(data_dir, Bucket(place))
+    bucket = Bucket(place)
+    if settings.create:
+        bucket.create()
+    return ObjectStorage(data_dir, bucket)
 
 
 def _one_of(name: str, value: SecretStr | None, file: Path | None) -> str | None:
