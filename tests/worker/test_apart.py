@@ -13,6 +13,8 @@ from worker.ledger.store_settings import configured_storage
 MIB = 1 << 20
 LARGE = 6 * MIB
 """Travels in parts."""
+PATIENCE_S = 240
+"""A busy machine may be slow; only one that hangs is not waited for."""
 
 
 class Apart(Crew):
@@ -26,7 +28,7 @@ class Apart(Crew):
     def hire(self, *, endpoint=None, failpoints="", **settings):
         """One more worker with a disk of its own, perhaps behind a bad network, perhaps doomed."""
         given = {"url": self.url, "endpoint": endpoint or self.store.endpoint, "access_key_id": "tests"}
-        given |= {"secret_access_key": "not-a-secret-at-all", "timeout_s": 1, "part_bytes": 5 * MIB}
+        given |= {"secret_access_key": "not-a-secret-at-all", "timeout_s": 20, "part_bytes": 5 * MIB}
         more = {f"storage_{name}": value for name, value in given.items()} | {"sweep_s": 0.5}
         more["data_dir"] = self.data_dir.parent / f"worker-{len(self.workers)}"
         if failpoints:
@@ -72,10 +74,10 @@ def test_the_artifacts_are_the_same_whatever_the_store(apart, crew):
     crew.hire()
     apart.hire()
     here, there = crew.submit(**script), apart.submit(**script)
-    crew.wait(here, State.SUCCEEDED, within_s=60)
-    apart.wait(there, State.SUCCEEDED, within_s=60)
+    crew.wait(here, State.SUCCEEDED, within_s=PATIENCE_S)
+    apart.wait(there, State.SUCCEEDED, within_s=PATIENCE_S)
     assert apart.results(there) == {item.name: item.sha256 for item in crew.ledger.artifacts(here.id)}
-    apart.until(lambda: apart.lies_only(there), within_s=30)
+    apart.until(lambda: apart.lies_only(there), within_s=PATIENCE_S)
 
 
 @pytest.mark.parametrize("place", ["complete.before", "publish.after_commit"])
@@ -84,34 +86,34 @@ def test_a_worker_killed_while_it_stores_loses_nothing_and_leaves_nothing(apart,
     not a byte beside it, neither in the store nor on the disk that the machine's next worker finds."""
     doomed = apart.hire(failpoints=f"{place}:1")
     job = apart.submit(steps=2, bytes=LARGE)
-    apart.until(lambda: doomed.poll() is not None, within_s=60)
+    apart.until(lambda: doomed.poll() is not None, within_s=PATIENCE_S)
     apart.hire(data_dir=apart.data_dir.parent / "worker-0")
-    done = apart.wait(job, State.SUCCEEDED, within_s=60)
+    done = apart.wait(job, State.SUCCEEDED, within_s=PATIENCE_S)
     assert done.attempts == (1 if place == "publish.after_commit" else 2)
     assert set(apart.results(job)) == {"manifest.json", "result.bin"}
-    apart.until(lambda: apart.lies_only(job), within_s=30)
+    apart.until(lambda: apart.lies_only(job), within_s=PATIENCE_S)
 
 
 @pytest.mark.slow
 def test_two_workers_behind_a_bad_network_lose_no_job(apart):
     """A third of their requests meets a 5xx, a timeout, a cut or a lost answer; for a while all do."""
     weather = Weather(apart.store.endpoint, badness=1 / 3)
-    weather.hang_s = 1.5
+    weather.hang_s = 4.0
     for _ in range(2):
-        apart.hire(endpoint=weather.endpoint, storage_timeout_s=0.7)
+        apart.hire(endpoint=weather.endpoint, storage_timeout_s=2)
     jobs = [apart.submit(steps=2, bytes=LARGE if number == 0 else 1000) for number in range(5)]
-    apart.wait(jobs[0], State.SUCCEEDED, within_s=120)
+    apart.wait(jobs[0], State.SUCCEEDED, within_s=PATIENCE_S)
     weather.badness = 1.0
     last = apart.submit(steps=2)
     met = sum(weather.met.values())
-    apart.until(lambda: sum(weather.met.values()) > met + 5, within_s=60)
+    apart.until(lambda: sum(weather.met.values()) > met + 5, within_s=PATIENCE_S)
     weather.badness = 0.2
     for job in [*jobs, last]:
-        done = apart.wait(job, State.SUCCEEDED, within_s=120)
+        done = apart.wait(job, State.SUCCEEDED, within_s=PATIENCE_S)
         assert done.attempts == 1
         apart.results(job)
     weather.badness = 0.0
-    apart.until(lambda: apart.lies_only(*jobs, last), within_s=30)
+    apart.until(lambda: apart.lies_only(*jobs, last), within_s=PATIENCE_S)
     weather.close()
 
 
@@ -120,9 +122,9 @@ def test_a_job_that_is_cancelled_while_the_store_is_away_does_not_wait_for_it(ap
     weather = Weather(apart.store.endpoint, faults=("error",), badness=1.0)
     apart.hire(endpoint=weather.endpoint)
     job = apart.submit(steps=2)
-    apart.until(lambda: sum(weather.met.values()) > 2, within_s=60)
+    apart.until(lambda: sum(weather.met.values()) > 2, within_s=PATIENCE_S)
     assert apart.ledger.request_cancel(job.id).state in (State.CANCELLING, State.CANCELLED)
-    apart.wait(job, State.CANCELLED, within_s=30)
+    apart.wait(job, State.CANCELLED, within_s=PATIENCE_S)
     weather.badness = 0.0
-    apart.wait(apart.submit(steps=2), State.SUCCEEDED, within_s=60)
+    apart.wait(apart.submit(steps=2), State.SUCCEEDED, within_s=PATIENCE_S)
     weather.close()
