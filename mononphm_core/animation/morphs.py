@@ -1,6 +1,8 @@
 """A clip's shapes as few: principal components of what the frames add to the neutral head.
 
 x[frame] ~ neutral + sum over shapes k of weight[frame, k] shape[k],     largest error over all vertices <= bound
+
+All weights lie in [0, 1]: programs with a slider a shape cut off what lies outside (Blender does at import).
 """
 
 from collections.abc import Callable
@@ -46,7 +48,27 @@ def clip_shapes(
             weights[frame] = offset.reshape(-1) @ onto
             left = offset - np.tensordot(weights[frame], shapes, 1)
             error = max(error, float(np.linalg.norm(left, axis=-1).max(initial=0.0)))
-    return ClipShapes(shapes, weights, error, offsets, of_basis)
+    shapes, weights = from_zero_to_one(shapes, weights)
+    return ClipShapes(shapes, weights, error, offsets, weights[basis])
+
+
+def from_zero_to_one(
+    shapes: Float[np.ndarray, "shapes vertices 3"], weights: Float[np.ndarray, "frames shapes"]
+) -> tuple[Float[np.ndarray, "positive vertices 3"], Float[np.ndarray, "frames positive"]]:
+    """The same frames with weights in [0, 1], at the price of at most one shape more; 0 stays the neutral head.
+
+    With c_k = max over frames of -w_k, the shape that is added is -sum_k c_k s_k. Its weight w_0 = max_k(-w_k / c_k)
+    lets w_k + c_k w_0 >= 0 take the place of w_k. Each shape is scaled so that its largest weight is 1.
+    """
+    sides = np.where(np.abs(weights.min(0, initial=0.0)) > weights.max(0, initial=0.0), -1.0, 1.0)
+    w, s = weights.astype(np.float64) * sides, shapes.astype(np.float64) * sides[:, None, None]
+    c = -w.min(0, initial=0.0)
+    if (c > 0).any():
+        against = (-w[:, c > 0] / c[c > 0]).max(1).clip(0.0)
+        w = np.concatenate([w + against[:, None] * c, against[:, None]], 1)
+        s = np.concatenate([s, -np.tensordot(c, s, 1)[None]])
+    most = w.max(0, initial=1e-30)
+    return (s * most[:, None, None]).astype(np.float32), (w / most).clip(0.0, 1.0).astype(np.float32)
 
 
 def fewest_shapes(

@@ -41,11 +41,13 @@ def stretched(z: torch.Tensor) -> Expression:
 
 
 def test_every_vertex_goes_where_the_inverse_of_the_deformation_says():
-    """Closed form: x * (1 + z). Two independent motions are two shapes, whatever the number of frames; colours stay."""
+    """Closed form: x * (1 + z). Two independent motions are two shapes, whatever the number of frames; one more
+    keeps all weights above 0. Colours stay."""
     z = torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.05, 0.1], [0.0, -0.05], [0.08, 0.03]])
     neutral, heard = ball(), []
     head = carried_head(neutral, z, stretched, 0.2, heard.append)
-    assert len(head.names) == 2
+    assert len(head.names) == 3
+    assert head.weights.min() >= 0.0
     assert head.largest_error_mm <= 0.2
     for row, code in enumerate(z):
         found = head.vertices + np.tensordot(head.weights[row], head.shapes, 1)
