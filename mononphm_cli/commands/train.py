@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mononphm_cli import published_training
+from mononphm_cli import published_training, training_people
 
 
 @click.group("train")
@@ -20,6 +20,7 @@ def command() -> None:
 
 command.add_command(published_training.supervision)
 command.add_command(published_training.published)
+command.add_command(training_people.people)
 
 
 def _folders(function: Callable[..., None]) -> Callable[..., None]:

@@ -54,6 +54,6 @@ class Sheet:
         system = csc_array(diags_array(self._trust + 1e-9 * mass.mean()) + length**4 * plate)
         self._solve = splu(system, "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}).solve
 
-    def smooth(self, target: Float[np.ndarray, "vertices 3"]) -> Float[np.ndarray, "vertices 3"]:
+    def smooth(self, target: Float[np.ndarray, "vertices channels"]) -> Float[np.ndarray, "vertices channels"]:
         """The displacement nearest to `target` that bends least."""
         return self._solve(self._trust[:, None] * target.astype(np.float64))

@@ -57,7 +57,7 @@ def export(data: Path, run: Path, target: Path, name: str, version: str, figures
         "version": version,
         "file": "model.safetensors",
         "sha256": sha256,
-        "licence": LICENCE,
+        "licence": "; ".join([LICENCE, *heads.licences]),
         "latent_sizes": {"z_geo": ident.d_geo, "z_app": ident.d_app, "z_exp": deform.d_expression},
         "exports": ["blendshapes"],
         "expression_names": heads.expression_names,

@@ -5,6 +5,7 @@ head is `neutral + identity`, its expressions are linear, and its canonical shap
 (mouth open).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mononphm_core.errors import AssetError
+from mononphm_core.training import people
 
 SKIN_VERTICES = 14062
 """Face, head and neck, mouth socket, eye sockets: vertices 0 .. 14061 of ICT-FaceKit."""
@@ -19,6 +21,8 @@ SHEET_VERTICES = 13294
 """Without the eye sockets: the sheet whose rims are closed to make a solid."""
 AGES = np.array([1.0, 11.0, 25.0, 90.0])
 SEXES = ("female", "male")
+OTHERS = 0.5
+"""Share of the people that come from further heads (`people.py`), where the data folder holds some."""
 ETHNICITIES = ("african", "asian", "caucasian")
 AGE_NAMES = ("baby", "child", "young", "old")
 
@@ -52,8 +56,21 @@ class HeadSample:
     canonical: Float[np.ndarray, "vertices 3"]
 
 
+@dataclass(frozen=True)
+class OtherHeads:
+    """One further source, in head units."""
+
+    mean: Float[np.ndarray, "vertices 3"]
+    """Its average head minus ICT's neutral one."""
+    components: Float[np.ndarray, "components vertices 3"]
+
+
 class OpenHeads:
-    """ICT-FaceKit and MakeHuman shapes, combined by the recipe in the data's README."""
+    """ICT-FaceKit and MakeHuman shapes, combined by the recipe in the data's README; further heads apart."""
+
+    others: Sequence[OtherHeads] = ()
+    licences: Sequence[str] = ()
+    """Of the further heads: they rule what is trained from them."""
 
     def __init__(self, data: Path) -> None:
         try:
@@ -78,6 +95,7 @@ class OpenHeads:
         self.mh_names: list[str] = []
         if (data / "makehuman_shapes.npz").exists():
             self._add_makehuman(ict, np.load(data / "makehuman_shapes.npz"))
+        self._add_others(ict, sorted(data.glob(people.PATTERN)))
         self.anchors = self.ict_to_ours[ict["anchors65"]]
         self.ibug68 = self.ict_to_ours[ict["ibug68_jaw_alt"]]
 
@@ -93,6 +111,20 @@ class OpenHeads:
         self.mh_sigma = mh["sigma"]
         self._free_pairs = self._slider_pairs()
 
+    def _add_others(self, ict: "np.lib.npyio.NpzFile", paths: list[Path]) -> None:
+        """Whatever `people_*.npz` the data folder holds."""
+        found = [people.read_people(path, SKIN_VERTICES) for path in paths]
+        self.licences = [source.licence for source in found]
+        self.others = [
+            OtherHeads(
+                *(
+                    a * self.scale
+                    for a in people.on_vertices(source, ict["neutral"], ict["vert_part"], self.skeleton.used)
+                )
+            )
+            for source in found
+        ]
+
     def mean_canonical(self) -> Float[np.ndarray, "vertices 3"]:
         """The ICT neutral with the mouth a little open."""
         return self.neutral + np.einsum("e,evc->vc", self.z_canonical, self.expression)
@@ -100,8 +132,10 @@ class OpenHeads:
     def sample(self, rng: np.random.Generator, wide: float = 0.5) -> HeadSample:
         """A random person: with probability `wide` ICT and MakeHuman combined, else plain ICT; half are mirrored.
 
-        Without MakeHuman's shapes everybody is plain ICT.
+        Without MakeHuman's shapes everybody is plain ICT. Of the further heads, where there are some, are `OTHERS`.
         """
+        if self.others and rng.random() < OTHERS:
+            return self.other(rng)
         if rng.random() < wide and self.mh_names:
             beta, gamma = rng.uniform(0.3, 1.0), rng.uniform(0.5, 1.0)
             a = rng.uniform(0.7, 1.0) * np.sqrt(1 - 0.6 * beta**2)
@@ -119,6 +153,16 @@ class OpenHeads:
         x = self.neutral + np.tensordot(w_ict, self.identity, 1)
         if len(active):
             x = x + np.tensordot(w_mh[active], self.makehuman[active], 1)
+        return self._person(x, mirrored)
+
+    def other(self, rng: np.random.Generator) -> HeadSample:
+        """A random person of one of the further heads."""
+        source = self.others[rng.integers(len(self.others))]
+        w = np.clip(rng.standard_normal(len(source.components)), -people.WIDEST, people.WIDEST).astype(np.float32)
+        x = self.neutral + source.mean + np.tensordot(w, source.components, 1)
+        return self._person(x, mirrored=rng.random() < 0.5)
+
+    def _person(self, x: Float[np.ndarray, "vertices 3"], mirrored: bool) -> HeadSample:
         if mirrored:
             x = x[self.skeleton.mirror] * np.array([-1, 1, 1], np.float32)
         jaw = np.tensordot(self.z_canonical, self.expression, 1)
