@@ -12,8 +12,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 @click.command("prior")
 @click.option("--data", required=True, type=FOLDER, help="Open head data, as for `train`.")
-@click.option("--model", help="Name of an installed model; the default's without it.")
-@click.option("--folder", type=FOLDER, help="Model folder outside the registry (model.safetensors).")
+@click.option("--model", help="Name of an installed model, or path of a model's folder; the default's without it.")
 @click.option("--people", default=8, show_default=True, help="Unseen people.")
 @click.option("--steps", default=200, show_default=True, help="Adam steps a fit.")
 @click.option("--seed", default=0, show_default=True, help="Who they are.")
@@ -22,7 +21,6 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 def command(
     data: Path,
     model: str | None,
-    folder: Path | None,
     people: int,
     steps: int,
     seed: int,
@@ -32,11 +30,12 @@ def command(
     """Fit codes to surface points of unseen heads and score the field: a few minutes a person on one core."""
     from mononphm_cli.evaluating.prior_exam import examine
     from mononphm_core import numerics
-    from mononphm_core.io import registry
+    from mononphm_core.io.registry import CARD, read_card
     from mononphm_core.io.weights import load_model
+    from worker import models
 
     numerics.warm_up()
-    path = folder / "model.safetensors" if folder else registry.find_model(model).path
+    path = (read_card(Path(model) / CARD) if model and Path(model, CARD).is_file() else models.find(model)).path
     figures = examine(load_model(path), data, people, steps, seed)
     figures["weights_mb"] = round(path.stat().st_size / 1e6, 2)
     document = {"protocol": {"people": people, "steps": steps, "seed": seed}, "figures": figures}

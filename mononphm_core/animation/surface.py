@@ -43,7 +43,7 @@ def carried_on(
     minimise sum mass (weight |t - value|^2 + UNKNOWN |t - mean|^2) + length^2 |grad t|^2
     """
     corner, count = topology.corner_vertex, len(topology.mean)
-    stiff, mass = laplacian(topology.mean, topology.faces)
+    stiff, mass = _laplacian(topology)
     known = np.bincount(corner, weight, count)
     total = np.stack([np.bincount(corner, weight * channel, count) for channel in values.T], 1)
     share = known / np.maximum(np.bincount(corner, minlength=count), 1)
@@ -52,6 +52,11 @@ def carried_on(
     system = csc_array(diags_array(mass * (share + UNKNOWN)) + length**2 * stiff)
     found = splu(system).solve((mass * share)[:, None] * value + (mass * UNKNOWN)[:, None] * mean)
     return np.asarray(found[corner])
+
+
+@functools.lru_cache(maxsize=2)
+def _laplacian(topology: Topology) -> tuple[csc_array, Float[np.ndarray, "vertices"]]:
+    return laplacian(topology.mean, topology.faces)
 
 
 @functools.lru_cache(maxsize=2)

@@ -31,11 +31,6 @@ def neighbours(points: Float[np.ndarray, "points d"]) -> Neighbours:
     return tree
 
 
-def chamfer(a: Float[np.ndarray, "a d"], b: Float[np.ndarray, "b d"]) -> tuple[float, float]:
-    """Mean distance (not squared) from a's points to the nearest of b, and from b's to the nearest of a."""
-    return float(neighbours(b).query(a)[0].mean()), float(neighbours(a).query(b)[0].mean())
-
-
 class DeviceNeighbours:
     """pytorch3d's `knn_points`. It compares in single precision; distances are taken anew in double."""
 

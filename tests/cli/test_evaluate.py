@@ -1,10 +1,13 @@
 """`mononphm evaluate`: the short and the long form, and what a program reads."""
 
 import json
+import shutil
 
 import pytest
 
 from mononphm_cli import main
+from mononphm_cli.evaluating import prior_exam
+from mononphm_core.io import registry
 from tests.core.evaluation import runs
 
 
@@ -33,3 +36,17 @@ def test_a_folder_without_truth_is_the_inputs_fault(tmp_path, capsys):
     (tmp_path / "gt").mkdir()
     assert main.run(["evaluate", str(tmp_path / "run"), "--truth", str(tmp_path / "gt")]) == 3
     assert "video_gt.npz" in capsys.readouterr().err
+
+
+def test_a_prior_is_examined_by_name_or_by_path_and_one_that_was_added_too(tmp_path, capsys, monkeypatch):
+    """Which weights are opened; the exam itself needs the open head data."""
+    asked = []
+    monkeypatch.setattr(prior_exam, "examine", lambda model, *_: asked.append(model.config) or {"neutral_face_mm": 0.5})
+    monkeypatch.setenv("MONONPHM_MODELS_DIR", str(tmp_path / "added"))
+    shutil.copytree(registry.find_model().path.parent, tmp_path / "added" / "mine")
+    for model in ([], ["--model", "mine"], ["--model", str(tmp_path / "added" / "mine")]):
+        assert main.run(["evaluate", "prior", "--data", str(tmp_path), *model, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["figures"]["weights_mb"] > 1
+    assert len(asked) == 3
+    assert main.run(["evaluate", "prior", "--data", str(tmp_path), "--model", "none"]) == 4
+    assert "mine" in capsys.readouterr().err
