@@ -191,6 +191,18 @@ def test_a_worker_that_is_asked_to_stop_gives_its_job_back_untouched(crew):
     assert crew.ledger.workers() == []
 
 
+def test_a_worker_that_is_asked_to_stop_may_finish_its_job_but_begins_no_other(crew):
+    """A deploy or a shrinking fleet wastes nothing: within the drain time the job at hand ends as it would have."""
+    worker = crew.hire(drain_s=60)
+    job, other = crew.submit(steps=30, pause_s=0.05), crew.submit()
+    crew.wait_for_progress(job)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(60) == 0
+    ended = crew.ledger.get(job.id)
+    assert (ended.state, ended.attempts, crew.attempts(job)) == (State.SUCCEEDED, 1, [1])
+    assert crew.ledger.get(other.id).state is State.QUEUED and crew.attempts(other, "begins") == []
+
+
 def test_failures_of_every_kind_become_their_public_code(crew):
     """The input's fault is final at once; no memory is tried once more; a bug shows an incident and no path."""
     crew.hire()

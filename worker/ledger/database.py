@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ WRITE = "mononphm_write"
 """Execution option of a connection that will write: SQLite then takes its one write lock at BEGIN, not half-way."""
 
 BUSY_TIMEOUT_S = 30.0
+
+IDLE_IN_TRANSACTION_S = 60.0
+"""PostgreSQL ends a transaction of ours that is silent for so long: a process that was stopped in the middle of one
+must not hold its rows locked until somebody notices."""
+
 _MIGRATION_LOCK = 0x6D6F6E6F  # any constant: processes that migrate the same PostgreSQL meet here
 
 
@@ -29,11 +35,13 @@ def default_url(data_dir: Path) -> str:
     return f"sqlite:///{data_dir.absolute() / 'ledger.sqlite3'}"
 
 
-def make_engine(url: str) -> sa.Engine:
+def make_engine(url: str, idle_in_transaction_s: float = IDLE_IN_TRANSACTION_S) -> sa.Engine:
     """An engine that is safe for threads and for several processes; call it after any fork, never before."""
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return sa.create_engine(parsed, pool_pre_ping=True)
+        engine = sa.create_engine(parsed, pool_pre_ping=True)
+        sa.event.listen(engine, "connect", partial(_bound_silence, round(1000 * idle_in_transaction_s)))
+        return engine
     if not parsed.database or parsed.database == ":memory:":
         raise ValueError("the ledger needs a database file: several processes share it")
     Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
@@ -41,6 +49,12 @@ def make_engine(url: str) -> sa.Engine:
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _bound_silence(milliseconds: int, connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:  # by SET and not in the connection's options, which poolers refuse
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
+    connection.commit()
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

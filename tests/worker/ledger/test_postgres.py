@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 
 from tests.chaos.postgres import private_postgres, programs
 from tests.service.published import ordinary_files, published_for, waiting
-from worker.ledger import Keys, LeaseLost, Ledger, Outbox, State, Uploads, failure_of, schema
+from worker.ledger import Keys, LeaseLost, Ledger, Outbox, State, Uploads, database, failure_of, schema
 
 pytestmark = [
     pytest.mark.skipif(programs() is None, reason="postgresql is not installed"),
@@ -39,6 +39,22 @@ def ledger(url: str, tmp_path: Path) -> Iterator[Ledger]:
 def test_the_migrations_make_the_schema_of_the_code(ledger):
     with ledger.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+
+
+def test_a_process_that_sleeps_in_a_transaction_does_not_keep_its_rows(url, ledger):
+    """A host that was suspended or cut off half-way: the server ends its transaction, and others go on."""
+    job = waiting(ledger)
+    with ledger.engine.connect() as connection:
+        assert connection.execute(sa.text("show idle_in_transaction_session_timeout")).scalar_one() == "1min"
+    hasty = database.make_engine(url, idle_in_transaction_s=0.2)
+    mine = sa.select(schema.jobs.c.id).where(schema.jobs.c.id == job.id).with_for_update()
+    with hasty.connect() as sleeper:
+        sleeper.execute(mine)
+        ledger.request_cancel(job.id)  # waits for the lock, which is gone with the sleeper's transaction
+        with pytest.raises(sa.exc.DBAPIError):
+            sleeper.execute(mine)
+    hasty.dispose()
+    assert ledger.get(job.id).state is State.CANCELLED
 
 
 def test_a_job_from_its_opening_to_its_deletion(ledger):
