@@ -5,7 +5,7 @@ import logging
 from celery import Celery
 
 from worker import ledger
-from worker.ledger.broker import QUEUE, Broker
+from worker.ledger.broker import Broker
 
 log = logging.getLogger(__name__)
 
@@ -18,10 +18,10 @@ class Hints:
         self._app = Celery("mononphm-api", set_as_current=False)
         self._app.conf.update(**broker.celery_config())
 
-    def send(self, job_id: str) -> bool:
+    def send(self, job_id: str, queue: str) -> bool:
         """Whether the broker took the hint. Never raises: the job is safe without it."""
         try:
-            self._app.send_task(ledger.RECONSTRUCT, args=[job_id], queue=QUEUE, ignore_result=True)
+            self._app.send_task(ledger.RECONSTRUCT, args=[job_id], queue=queue, ignore_result=True)
         except Exception as error:
             log.warning("no hint for %s: %s. The worker's reconciler will find it", job_id, type(error).__name__)
             return False

@@ -21,9 +21,9 @@ from service.tus import metadata_of
 from service.uploads import Upload, UploadLimits, clean_filename
 from worker import ledger
 from worker.ledger import bundle
-from worker.ledger.broker import QUEUE
 from worker.ledger.failpoints import reach
 from worker.ledger.media import sniff
+from worker.ledger.scheduling import expected_s, queue_for
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,8 @@ class Jobs:
         try:
             take(job_id)
             job, created = self.book.open_job(
-                job_id, facts, options, idempotency_key=idempotency_key, owner=owner, queue=QUEUE,
+                job_id, facts, options, idempotency_key=idempotency_key, owner=owner,
+                queue=queue_for(expected_s(options, facts), self.settings.gpu_from_s),
                 kind=kind, within=lambda tx: within(tx, job_id),
             )  # fmt: skip
         except ledger.StorageUnavailable:
@@ -173,11 +174,11 @@ class Jobs:
         except ledger.StorageUnavailable as error:
             log.warning("left to the janitor: %s", error)
 
-    def hint(self, job_id: str) -> None:
+    def hint(self, job: ledger.Job) -> None:
         """Tell the workers; a failure costs seconds, never the job."""
         reach("hint.before")
-        if self.hints.send(job_id):
-            self.book.mark_dispatched(job_id)
+        if self.hints.send(job.id, job.queue):
+            self.book.mark_dispatched(job.id)
         reach("hint.after")
 
     def ended_with(self, job: ledger.Job) -> Problem | None:

@@ -13,6 +13,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker import ledger
+from worker.ledger.broker import GPU_QUEUE, QUEUE
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +119,11 @@ def of_record(book: ledger.Ledger, outbox: ledger.Outbox, fresh_s: float) -> Ite
     yield "workers", {}, len(workers)
     yield "workers_ready", {}, sum(bool(worker.info.get("child_ready")) for worker in workers)
     yield "workers_busy", {}, sum(bool(worker.info.get("busy")) for worker in workers)
+    jobs = book.open_by_queue()
+    for queue in sorted({QUEUE, GPU_QUEUE, *jobs}):
+        yield "queue_jobs", {"queue": queue}, jobs.get(queue, 0)
+    for queue in sorted({QUEUE, GPU_QUEUE, *jobs}):
+        yield "queue_workers", {"queue": queue}, sum(queue in worker.info.get("queues", ()) for worker in workers)
     backlog = outbox.backlog()
     yield "webhooks_waiting", {}, backlog.waiting
     yield "webhooks_oldest_seconds", {}, backlog.oldest_s
@@ -134,6 +140,8 @@ HELP: dict[str, tuple[str, str]] = {
     "uploads_running": ("gauge", "Uploads that are being received."),
     "jobs": ("gauge", "Jobs by state; deleted ones are tombstones."),
     "queue_oldest_seconds": ("gauge", "How long the oldest waiting job has waited."),
+    "queue_jobs": ("gauge", "Jobs that wait or run, by queue."),
+    "queue_workers": ("gauge", "Workers with a fresh sign of life that serve the queue."),
     "attempts": ("gauge", "Attempts of all jobs that were not deleted; expired: a lease ran out."),
     "workers": ("gauge", "Workers with a fresh sign of life."),
     "workers_ready": ("gauge", "Of these, those with their model loaded."),

@@ -51,6 +51,8 @@ class ServiceSettings(BaseSettings):
     max_open_uploads: int = Field(32, ge=1)
     """Resumable uploads on their way, for one owner."""
 
+    gpu_from_s: float | None = Field(None, gt=0)
+    """Jobs that are expected to take so long without a GPU wait for workers that have one. None: one queue for all."""
     max_queued: int = Field(200, ge=1)
     """More waiting jobs than this are not accepted."""
     max_active_jobs_per_owner: int = Field(50, ge=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from worker.ledger.broker import QUEUE
+from worker.ledger.broker import GPU_QUEUE, QUEUE
 
 
 def _fresh_name() -> str:
@@ -26,8 +26,8 @@ class WorkerSettings(BaseSettings):
     """None: SQLite in the data directory. `postgresql+psycopg://…` for several machines."""
     broker_url: str | None = None
     """None: the filesystem transport in the data directory."""
-    queues: str = QUEUE
-    """Comma-separated: a queue per capability."""
+    queues: str = f"{GPU_QUEUE},{QUEUE}"
+    """Comma-separated: a queue for each thing that this worker can do, what it is there for first."""
     worker_name: str = Field(default_factory=_fresh_name)
     """Unique among the running workers."""
 

@@ -273,7 +273,7 @@ async def accepted(here: Context, job: ledger.Job, *, replayed: bool = False) ->
     headers = {"Location": job_path(job.id), "Retry-After": str(POLL_AFTER_S)}
     if replayed:
         return Response(body, 202, headers | {"Idempotent-Replayed": "true"}, "application/json")
-    tell = BackgroundTask(in_ledger_thread, here.jobs.hint, job.id)
+    tell = BackgroundTask(in_ledger_thread, here.jobs.hint, job)
     return Response(body, 202, headers, "application/json", background=tell)
 
 

@@ -47,7 +47,7 @@ def test_every_alert_says_how_bad_it_is_and_what_to_do():
     ids=["config", "rules", "histories"],
 )
 def test_prometheus_own_tool_agrees(arguments):
-    """The last one runs the rules over made-up histories: a good one alarms nobody, a bad one fires all ten."""
+    """The last one runs the rules over made-up histories: a good one alarms nobody, a bad one fires all eleven."""
     done = subprocess.run(["promtool", *arguments], cwd=MONITORING, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -28,7 +28,7 @@ async def test_the_figures_are_those_of_the_record(api, book):
     """Jobs by state, workers, attempts, requests by route pattern: ids are no labels, or a series is born a job."""
     published_for(book, "", ordinary_files())
     job = waiting(book)
-    book.worker_seen("w", None, {"child_ready": True, "busy": False})
+    book.worker_seen("w", None, {"child_ready": True, "busy": False, "queues": ["mononphm"]})
     for _ in range(3):
         await api.get(f"/reconstructions/{job.id}")
     await api.get("/nothing/of/the/kind")
@@ -43,6 +43,9 @@ async def test_the_figures_are_those_of_the_record(api, book):
     assert found[f'mononphm_http_request_seconds_bucket{{{route},le="+Inf"}}'] == 3
     assert found['mononphm_http_requests_total{method="GET",route="unmatched",status="404"}'] == 1
     assert job.id not in answer.text
+    assert found['mononphm_queue_jobs{queue="mononphm"}'] == 1
+    assert found['mononphm_queue_jobs{queue="mononphm-gpu"}'] == 0
+    assert found['mononphm_queue_workers{queue="mononphm"}'] == 1
     assert found["mononphm_free_bytes"] > 0
 
 

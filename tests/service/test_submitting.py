@@ -140,6 +140,19 @@ async def test_a_dead_broker_costs_the_promise_nothing(api, context, monkeypatch
     assert context.jobs.book.get(answer.json()["id"]).state is State.QUEUED
 
 
+async def test_long_jobs_and_their_hints_go_to_workers_with_a_gpu_where_the_operator_wants_it(
+    api, context, monkeypatch
+):
+    """A mixed fleet: a still is expected to take 15 s, so the bound decides where it waits."""
+    hinted = []
+    monkeypatch.setattr(context.jobs.hints._app, "send_task", lambda *_, queue, **__: hinted.append(queue))
+    for bound_s in (None, 20.0, 10.0):
+        monkeypatch.setattr(context.jobs.settings, "gpu_from_s", bound_s)
+        assert (await api.post("/reconstructions", **form())).status_code == 202
+    assert hinted == ["mononphm", "mononphm", "mononphm-gpu"]
+    assert context.jobs.book.open_by_queue() == {"mononphm": 2, "mononphm-gpu": 1}
+
+
 @pytest.mark.parametrize("options_first", [True, False])
 async def test_the_order_of_the_parts_does_not_matter(api, options_first):
     parts = [("options", None, b'{"seed": 7}'), ("file", "a.png", png())]

@@ -20,7 +20,10 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 QUEUE = "mononphm"
-"""The default queue of hints."""
+"""The default queue: jobs that any worker can do in good time."""
+
+GPU_QUEUE = "mononphm-gpu"
+"""Jobs that are long without a GPU, where the operator keeps them apart (`MONONPHM_GPU_FROM_S`)."""
 
 REDIS_SERVERS = (Path("/usr/bin/redis-server"), Path("/usr/local/bin/redis-server"))
 """Never searched on PATH: Python packages bring old servers under the same name."""

@@ -10,9 +10,10 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from worker.ledger.ids import new_job_id
 from worker.ledger.lease import Lease
 from worker.ledger.options import ReconstructionOptions
 from worker.ledger.records import Artifact, Counts, Deletion, Event, InputFacts, Job, Page, WorkerSeen, job_of
-from worker.ledger.states import TERMINAL, State, may_become
+from worker.ledger.states import ACTIVE, TERMINAL, State, may_become
 from worker.ledger.storage import LocalStorage, Removed, Storage
 
 log = logging.getLogger(__name__)
@@ -245,7 +246,8 @@ class Ledger:
             of_mine = (table.c.state == State.QUEUED.value, table.c.queue == mine.queue, table.c.owner == mine.owner)
             jobs = tx.execute(sa.select(sa.func.count()).where(*of_mine, earlier)).scalar_one()
             own = scheduling.Line(mine.owner, jobs, mine.expected_s, mine.rank_at)
-            return scheduling.place(own, lines.lines(tx, mine.queue), lines.accounts(tx))
+            others = lines.lines(tx, mine.queue)
+            return scheduling.place(own, others, lines.accounts(tx, (line.owner for line in others)))
 
     def counts(self, owner: str | None = None) -> Counts:
         """How many jobs are in which state (tombstones too), and how long the oldest has waited."""
@@ -257,6 +259,14 @@ class Ledger:
             since = tx.execute(oldest).scalar_one_or_none()
             age = (self.now(tx) - since).total_seconds() if since else 0.0
         return Counts({State(state): number for state, number in rows}, max(age, 0.0))
+
+    def open_by_queue(self) -> dict[str, int]:
+        """Jobs that wait or run, by the queue that they came to."""
+        table = schema.jobs
+        unfinished = [state.value for state in (State.QUEUED, *ACTIVE)]
+        query = sa.select(table.c.queue, sa.func.count()).where(table.c.state.in_(unfinished)).group_by(table.c.queue)
+        with self.reading() as tx:
+            return {str(queue): int(number) for queue, number in tx.execute(query)}
 
     def stored_bytes(self, owner: str | None = None) -> int:
         """Bytes of inputs and published artifacts that were not deleted."""
@@ -385,14 +395,14 @@ class Ledger:
     ) -> Lease | None:
         """Take a waiting job: this one, or the one whose turn it is. None: there is none, or somebody was faster.
 
-        The fence counter rises with every claim, so whatever an earlier attempt still writes is refused. `queues`,
-        `memory_bytes`: what the worker can serve; `warm`: the models that it has loaded (`scheduling.next_job`).
+        The fence counter rises with every claim, so whatever an earlier attempt still writes is refused. `queues` (what
+        it is there for first), `memory_bytes`: what the worker can serve; `warm`: the models that it has loaded.
         """
         table = schema.jobs
         with self.writing() as tx:
-            now, accounts = self.now(tx), lines.accounts(tx)
+            now = self.now(tx)
             if job_id is None:
-                found = self._take_next(tx, queues, accounts, warm, memory_bytes, now)
+                found = self._take_next(tx, queues, warm, memory_bytes, now)
             else:
                 found = job_id if lines.lock(tx, job_id) else None
             if found is None:
@@ -407,26 +417,28 @@ class Ledger:
             tx.execute(schema.attempts.insert().values(job_id=found, fence=fence, worker=worker, started_at=now))
             row = tx.execute(sa.select(table.c.previous_failure, table.c.expected_s).where(table.c.id == found)).one()
             lease = Lease(self, self._job(tx, found), worker, row.previous_failure)
-            lines.charge(tx, job.owner, row.expected_s, accounts)
+            lines.charge(tx, job.owner, row.expected_s)
             return lease
 
     def _take_next(
         self,
         tx: sa.Connection,
         queues: Sequence[str] | None,
-        accounts: Mapping[str, scheduling.Account],
         warm: frozenset[str],
         memory_bytes: int | None,
         now: datetime,
     ) -> str | None:
         """Lock the job whose turn it is; where another worker holds it already, the one after it."""
+        groups = [lines.queues_waiting(tx)] if queues is None else [[queue] for queue in queues]
         taken: list[str] = []
+        middle = lines.anywhere()
         while True:
-            heads = [
-                head
-                for queue in (lines.queues_waiting(tx) if queues is None else queues)
-                for head in lines.heads(tx, queue, now, memory_bytes, taken)
+            first, *others = [
+                [head for queue in group for head in lines.heads(tx, queue, now, memory_bytes, taken, middle)]
+                for group in groups
             ]
+            heads = scheduling.within_reach(first, chain(*others), now)
+            accounts = lines.accounts(tx, (head.owner for head in heads))
             chosen = scheduling.next_job(heads, accounts, warm)
             if chosen is None or lines.lock(tx, chosen.job_id):
                 return chosen.job_id if chosen else None

@@ -45,6 +45,8 @@ class Job:
     id: str
     kind: str
     owner: str
+    queue: str
+    """Of workers that can do it."""
     state: State
     stage: str | None
     percent: float
@@ -87,8 +89,8 @@ def job_of(row: Any) -> Job:
     """The record of a row of `jobs`."""
     options = row.resolved_options or row.options
     return Job(
-        id=row.id, kind=row.kind, owner=row.owner, state=State(row.state), stage=row.stage, percent=row.percent,
-        step=row.step, total=row.total, frames_done=row.frames_done, frames_total=row.frames_total,
+        id=row.id, kind=row.kind, owner=row.owner, queue=row.queue, state=State(row.state), stage=row.stage,
+        percent=row.percent, step=row.step, total=row.total, frames_done=row.frames_done, frames_total=row.frames_total,
         created_at=row.created_at, started_at=row.started_at, finished_at=row.finished_at, expires_at=row.expires_at,
         attempts=row.attempts, fence=row.fence,
         input=InputFacts.from_json(row.input) if row.input else None,

@@ -9,10 +9,11 @@ Waiting jobs stand in *lines*, one for each owner and model. Two currencies, bot
   same rate, so a job is overtaken only by jobs that came at most the largest head start after it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from worker.ledger.broker import GPU_QUEUE, QUEUE
 from worker.ledger.options import USUAL_FRAMES, Priority, ReconstructionOptions
 from worker.ledger.records import InputFacts
 
@@ -39,6 +40,10 @@ BASE_BYTES, PICTURE_BYTES, PICTURE_COPIES = 1_600_000_000, 8_000_000, 2
 
 MEMORY_PATIENCE = timedelta(minutes=5)
 """A job that no worker has the memory for is tried after so long all the same: it ends with an answer, not never."""
+
+
+OTHERS_PATIENCE = timedelta(minutes=1)
+"""A worker takes jobs of its other queues when its first one is empty, or when they have waited so long."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,22 @@ def next_job(heads: Iterable[Head], accounts: Mapping[str, Account], warm: froze
         return tag_s - (WARM_DEVICE_S if head.model in warm else 0.0), *_own_rank(head, warm)
 
     return min(chosen.values(), key=fair_rank, default=None)
+
+
+def within_reach(first: Sequence[Head], others: Iterable[Head], now: datetime) -> list[Head]:
+    """What a worker chooses from: the heads of the queue that it is there for, and those of its others in need of it.
+
+    A GPU does not spend itself on what a processor could do while there is work that only it does well; but as nobody
+    may wait for ever, who has waited `OTHERS_PATIENCE` stands among the first.
+    """
+    if not first:
+        return list(others)
+    return [*first, *(head for head in others if head.rank_at <= now - OTHERS_PATIENCE)]
+
+
+def queue_for(expected_s: float, gpu_from_s: float | None) -> str:
+    """The queue of a job that a worker without a GPU is expected to need so long for. None: one queue for all."""
+    return GPU_QUEUE if gpu_from_s is not None and expected_s >= gpu_from_s else QUEUE
 
 
 def _own_rank(head: Head, warm: frozenset[str]) -> tuple[datetime, str]:

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 
 from tests.chaos.postgres import private_postgres, programs
 from tests.worker.helpers import open_script
-from worker.ledger import Ledger, schema
+from worker.ledger import Ledger, lines, schema
 from worker.ledger.scheduling import MEMORY_PATIENCE
 
+LATER = datetime(2026, 11, 25, 13, tzinfo=UTC)
 HAS_POSTGRES = programs() is not None and importlib.util.find_spec("psycopg") is not None
 
 
@@ -28,12 +29,12 @@ def two_ledgers(tmp_path: Path) -> Iterator[tuple[Ledger, Ledger]]:
             ledger.close()
 
 
-def fill(ledger: Ledger, jobs: int, seed: int = 0) -> None:
-    """So many waiting jobs of seven owners, three models and all priorities, the same for every ledger."""
+def fill(ledger: Ledger, jobs: int, seed: int = 0, owners: int = 7) -> None:
+    """So many waiting jobs of these owners, three models and all priorities, the same for every ledger."""
     chance, noon = random.Random(seed), datetime(2026, 11, 25, 12, tzinfo=UTC)
     rows = []
     for number in range(jobs):
-        owner, model = f"owner{chance.randrange(7)}", chance.choice(["", "m", "n"])
+        owner, model = f"owner{chance.randrange(owners)}", chance.choice(["", "m", "n"])
         rows.append(
             {
                 "id": f"rec_{number:06}", "kind": "reconstruction", "owner": owner, "queue": "mononphm",
@@ -41,7 +42,7 @@ def fill(ledger: Ledger, jobs: int, seed: int = 0) -> None:
                 "input": {"filename": "a", "media_type": "video/mp4", "bytes": 1, "sha256": "0"},
                 "options": {"quality": "draft"},
                 "warnings": [], "retention_s": 1e9, "created_at": noon, "attempts": 0, "fence": 0, "event_seq": 0,
-                "rank_at": noon + timedelta(seconds=chance.randrange(900)), "line": f"{owner}|{model}",
+                "rank_at": noon + timedelta(seconds=chance.randrange(900)), "line": lines.line_of(owner, model),
                 "expected_s": float(chance.choice([15, 28, 92])), "memory_bytes": 1,
             }
         )  # fmt: skip
@@ -90,6 +91,17 @@ def test_a_job_too_large_for_this_worker_is_left_to_others_but_not_for_ever(ledg
     assert ledger.claim("tiny", memory_bytes=4 << 30).job_id == large.id
 
 
+def test_processors_take_short_jobs_and_gpus_long_ones_first(ledger):
+    """A mixed fleet: two sorts of workers by the queues that they name, and no job that nobody takes."""
+    short, long, more = (open_script(ledger, {}, queue=queue) for queue in ("mononphm", "mononphm-gpu", "mononphm"))
+    gpu, processor = ["mononphm-gpu", "mononphm"], ["mononphm"]
+    assert ledger.open_by_queue() == {"mononphm": 2, "mononphm-gpu": 1}
+    assert ledger.claim("gpu", queues=gpu).job_id == long.id
+    assert ledger.claim("cpu", queues=processor).job_id == short.id
+    assert ledger.claim("gpu", queues=gpu).job_id == more.id, "an idle GPU helps"
+    assert ledger.claim("cpu", queues=processor) is None
+
+
 def test_a_flood_of_one_owner_does_not_hold_up_another(ledger):
     for number in range(6):
         open_script(ledger, {"n": number}, owner="flood")
@@ -97,6 +109,31 @@ def test_a_flood_of_one_owner_does_not_hold_up_another(ledger):
     assert ledger.queue_position(guest.id) == 2
     first, second = ledger.claim("w"), ledger.claim("w")
     assert {first.job.owner, second.job.owner} == {"flood", "guest"}
+
+
+def test_a_claim_sees_so_many_lines_and_no_more(ledger):
+    """However many owners wait, the cost of a claim has a bound; up to that many it sees every line."""
+    fill(ledger, 900, owners=300)
+    with ledger.reading() as tx:
+        waiting = set(tx.execute(sa.select(schema.jobs.c.line).distinct()).scalars())
+        assert len(waiting) > 2 * lines.LINES_SEEN
+        ends = lines.heads(tx, "mononphm", LATER), lines.heads(tx, "mononphm", LATER, middle="g")
+        assert [len(seen) for seen in ends] == [lines.LINES_SEEN] * 2  # all lines are on one side of these two points
+        seen = [head.job_id for head in lines.heads(tx, "mononphm", LATER, middle="8")]
+        assert lines.LINES_SEEN <= len(seen) <= 2 * lines.LINES_SEEN and len(set(seen)) == len(seen)
+
+
+def test_where_a_claim_cannot_see_all_owners_it_is_fair_over_time(ledger, monkeypatch):
+    """A fifth of the lines is seen at a time: in the first round few are served twice, in two nobody is forgotten."""
+    chance = random.Random(3)
+    monkeypatch.setattr(lines, "LINES_SEEN", 4)
+    monkeypatch.setattr(lines, "anywhere", lambda: f"{chance.getrandbits(32):08x}")
+    for number in range(80):
+        open_script(ledger, {"n": number}, owner=f"owner{number % 40}")
+    served = [ledger.claim("w", queues=["mononphm"]).job.owner for _ in range(80)]
+    assert len(set(served[:40])) >= 28
+    assert len(set(served[:60])) >= 34
+    assert sorted(served) == sorted(2 * list(set(served))) and len(set(served)) == 40
 
 
 def test_a_claim_looks_at_heads_and_not_at_the_crowd(ledger):

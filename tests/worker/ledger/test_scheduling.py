@@ -9,6 +9,7 @@ import pytest
 
 from worker.ledger.scheduling import (
     HEAD_START,
+    OTHERS_PATIENCE,
     WARM_DEVICE_S,
     WARM_HEAD_START,
     Account,
@@ -17,6 +18,8 @@ from worker.ledger.scheduling import (
     clock_s,
     next_job,
     place,
+    queue_for,
+    within_reach,
 )
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -129,6 +132,20 @@ def test_a_worker_prefers_the_model_it_has_loaded_but_not_for_long():
     accounts = {"rich": Account(0, WARM_DEVICE_S - 1), "richer": Account(0, WARM_DEVICE_S + 1), "poor": Account(0, 0)}
     assert next_job([head("cold", "poor"), head("warm", "rich", "m")], accounts, warm).job_id == "warm"
     assert next_job([head("cold", "poor"), head("warm", "richer", "m")], accounts, warm).job_id == "cold"
+
+
+def test_a_worker_does_first_what_it_is_there_for_and_nobody_waits_for_ever():
+    """A GPU leaves short work to processors while there is long work, but helps when it is idle or somebody waits."""
+    gpu, young = [head("long")], head("short", after_s=1)
+    old = head("old", after_s=-OTHERS_PATIENCE.total_seconds())
+    assert within_reach(gpu, [young], NOON) == gpu
+    assert within_reach([], [young], NOON) == [young]
+    assert within_reach(gpu, [young, old], NOON) == [*gpu, old]
+
+
+def test_only_long_jobs_wait_for_a_gpu_and_only_where_somebody_says_so():
+    assert queue_for(1e9, None) == queue_for(29.0, 30.0) == "mononphm"
+    assert queue_for(30.0, 30.0) == "mononphm-gpu"
 
 
 @pytest.mark.parametrize("seed", range(20))
