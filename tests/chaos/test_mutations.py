@@ -126,7 +126,7 @@ def test_without_the_commit_order_a_resumable_offset_promises_too_much(book, mon
             writer = _Writer(
                 uploads.path(upload.id), upload, None, lambda: 1 << 40, 0, lambda at: uploads.advance(upload.id, at)
             )
-            writer.write(b"0123456789")
+            writer.write([b"0123456789"])
             writer.finish()
             writer.close()
         disk.cut_power(book.storage.uploads)
