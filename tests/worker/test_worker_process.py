@@ -4,9 +4,11 @@ import hashlib
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
-import time
+from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
@@ -108,19 +110,31 @@ def test_a_poison_job_stops_after_three_attempts(crew):
     crew.wait(after, State.SUCCEEDED)
 
 
+def stopped_between_transactions(worker, database: Path) -> bool:
+    """Stop it; if it holds the database's lock at that moment, let it go on."""
+    worker.send_signal(signal.SIGSTOP)
+    with closing(sqlite3.connect(database, timeout=0.3, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            worker.send_signal(signal.SIGCONT)
+            return False
+        connection.execute("ROLLBACK")
+    return True
+
+
 @both_brokers
 def test_a_stopped_worker_that_wakes_too_late_cannot_publish(crew):
     """SIGSTOP past the lease, SIGCONT after the other one won: the stale writer is fenced off and cleans up.
 
-    Steps are far apart: a process that is stopped within a transaction holds SQLite's only lock until it wakes.
+    It is stopped between two transactions: within one it would hold SQLite's only lock until it wakes.
     """
     first = crew.hire(housekeeping_s=1.0)
     job = crew.submit(steps=8, pause_s=0.4)
     crew.wait_for_progress(job)
     (child, *_) = crew.children_of(first)
     child.suspend()
-    time.sleep(0.1)  # the step that was seen is written
-    first.send_signal(signal.SIGSTOP)
+    crew.until(lambda: stopped_between_transactions(first, crew.data_dir / "ledger.sqlite3"))
     crew.hire()
     done = crew.wait(job, State.SUCCEEDED)
     child.resume()
