@@ -48,7 +48,7 @@ chaos: setup  ## kill everything at random for SECONDS and count what was lost (
 fuzz: setup  ## for SECONDS each: damaged media to the decoder, hostile uploads and generated requests to a real service
 	$(BIN)/python -m tests.fuzz.decoder --seconds $(SECONDS)
 	$(BIN)/python -m tests.fuzz.uploads --seconds $(SECONDS) --out benchmarks/results
-	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) --out benchmarks/results
 
 openapi: setup  ## write openapi/openapi.json from the routes
 	$(BIN)/python -m service.openapi

@@ -8,7 +8,8 @@ memory       eight parallel uploads; the API's resident memory
 cancel       a running reconstruction, until the device is free
 soak         many tiny jobs, one after the other; memory and file descriptors of API and worker
 
-Every process is a real one with its default settings. Results: api.json and api.md.
+Every process is a real one with its default settings. The senders of uploads run at niceness 15: real ones are other
+machines, and take no processor from the server. Results: api.json and api.md.
 """
 
 import argparse
@@ -42,6 +43,7 @@ from tests.service.test_process import Api, unfinished, until  # noqa: E402
 MIB = 1 << 20
 TUS = {"Tus-Resumable": "1.0.0"}
 STREAMS = 8
+SENDERS_NICE = 15
 SINK = """
 import os, sys, uvicorn
 async def sink(scope, receive, send):
@@ -103,11 +105,12 @@ def send_multipart(url: str, mib: int) -> None:
     httpx.post(f"{url}/reconstructions", content=body(), headers=MULTIPART | length, timeout=600).raise_for_status()
 
 
-def upload_at_once(count: int, mib: int, url: str) -> None:
+def upload_at_once(count: int, mib: int, url: str, nice: int = 0) -> None:
     """So many uploads at the same time, each removed as soon as it is complete."""
+    os.nice(nice)
 
     def one() -> None:
-        httpx.delete(send_resumable(url, mib), headers=TUS)
+        httpx.delete(send_resumable(url, mib), headers=TUS, timeout=60)
 
     threads = [threading.Thread(target=one) for _ in range(count)]
     for thread in threads:
@@ -118,36 +121,76 @@ def upload_at_once(count: int, mib: int, url: str) -> None:
 
 def uploading(mib: int, url: str) -> BaseProcess:
     """Eight uploads from a process of their own, so that they cannot slow the clock that watches."""
-    process = multiprocessing.get_context("spawn").Process(target=upload_at_once, args=(STREAMS, mib, url))
+    process = multiprocessing.get_context("spawn").Process(
+        target=upload_at_once, args=(STREAMS, mib, url, SENDERS_NICE)
+    )
     process.start()
     return process
 
 
+def upload_for_ever(mib: int, url: str) -> None:
+    """Eight uploads, and eight more."""
+    os.nice(SENDERS_NICE)
+    while True:
+        upload_at_once(STREAMS, mib, url)
+
+
+@contextmanager
+def streaming(mib: int, api: Api) -> Iterator[None]:
+    """Eight uploads are on their way while the block runs."""
+    process = multiprocessing.get_context("spawn").Process(target=upload_for_ever, args=(mib, api.url))
+    process.start()
+    try:
+        until(lambda: gauges(api)["uploads_running"] == STREAMS, 60)
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def gauges(api: Api) -> dict[str, float]:
+    """The API's own figures, by name and labels."""
+    lines = httpx.get(f"{api.url}/metrics", timeout=60).text.splitlines()
+    pairs = (line.removeprefix("mononphm_").rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
+
+
+def answers(path: str, seconds: float) -> tuple[list[float], set[str]]:
+    """How long each GET of a job took, one every 50 ms, and the states it was in."""
+    times, states = [], set()
+    end = time.monotonic() + seconds
+    with httpx.Client(timeout=60) as http:
+        while time.monotonic() < end:
+            began = time.perf_counter()
+            states.add(http.get(path).json()["state"])
+            times.append(time.perf_counter() - began)
+            time.sleep(0.05)
+    return times, states
+
+
 def latency(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """GET of a job every 50 ms while a reconstruction runs and eight uploads stream."""
-    clip = ROOT / "examples" / "sample.mp4"
+    """Status requests and the loop's lag of the last minute: beside a reconstruction, and beside a reconstruction and
+    eight uploads."""
+    clip, found = ROOT / "examples" / "sample.mp4", {}
     with service(folder, "") as (api, _):
-        job = httpx.post(f"{api.url}/reconstructions", files={"file": clip.open("rb")}, timeout=60).json()
+        with clip.open("rb") as file:
+            job = httpx.post(f"{api.url}/reconstructions", files={"file": file}, timeout=60).json()
         path = f"{api.url}/reconstructions/{job['id']}"
-        until(lambda: httpx.get(path).json()["state"] == "running", 120)
-        uploads = uploading(given.mib, api.url)
-        times, states = [], set()
-        with httpx.Client() as http:
-            while uploads.is_alive() or len(times) < 200:
-                began = time.perf_counter()
-                states.add(http.get(path).json()["state"])
-                times.append(time.perf_counter() - began)
-                time.sleep(0.05)
-        figures = httpx.get(f"{api.url}/metrics").text.splitlines()
-    lags = {
-        line.split('"')[1]: float(line.split()[1])
-        for line in figures
-        if line.startswith("mononphm_event_loop_lag_seconds{")
-    }
+        until(lambda: httpx.get(path).json()["progress"]["percent"] > 0, 120)
+        found |= told("computing", api, *answers(path, given.seconds))
+        with streaming(given.mib, api):
+            found |= told("computing_and_uploads", api, *answers(path, given.seconds))
+    return found
+
+
+def told(when: str, api: Api, times: list[float], states: set[str]) -> dict[str, Any]:
+    """The figures of one phase, which lasted as long as the loop's lag is remembered."""
+    lag = gauges(api)
     return {
-        "requests": len(times), "states": sorted(states),
-        "status_p50_ms": 1e3 * quantile(times, 0.5), "status_p99_ms": 1e3 * quantile(times, 0.99),
-        "loop_lag_p50_ms": 1e3 * lags["0.5"], "loop_lag_p99_ms": 1e3 * lags["0.99"],
+        f"{when}_requests": len(times), f"{when}_states": " ".join(sorted(states)),
+        f"{when}_status_p50_ms": 1e3 * quantile(times, 0.5), f"{when}_status_p99_ms": 1e3 * quantile(times, 0.99),
+        f"{when}_loop_lag_p50_ms": 1e3 * lag['event_loop_lag_seconds{quantile="0.5"}'],
+        f"{when}_loop_lag_p99_ms": 1e3 * lag['event_loop_lag_seconds{quantile="0.99"}'],
     }  # fmt: skip
 
 
@@ -288,6 +331,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of api.json and api.md")
     parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--mib", type=int, default=1024, help="of each of the eight uploads")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each phase of `latency`")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--cancels", type=int, default=40)
     parser.add_argument("--jobs", type=int, default=2000)

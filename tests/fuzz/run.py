@@ -1,6 +1,6 @@
 """`make fuzz`: requests generated from the OpenAPI document against a real API; every answer is held against it.
 
-    python -m tests.fuzz.run --seconds 600
+    python -m tests.fuzz.run --seconds 600 --seed 1 --out benchmarks/results
 
 All checks of schemathesis: no undocumented status, no 5xx but documented back-pressure, no schema violation, no header
 missing, valid requests accepted and others refused, nothing usable after its deletion.
@@ -12,9 +12,11 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.fuzz import record
 from tests.service.test_process import Api
 
 FOLDER = Path(__file__).parent
@@ -62,10 +64,17 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cases", type=int, default=500, help="at most so many for an operation and phase")
+    parser.add_argument("--out", type=Path, help="folder of generated_requests.json and .md, to which the run is added")
     arguments = parser.parse_args()
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz") as name:
         outcome = generated_requests(Path(name), arguments.seconds, arguments.seed, arguments.cases)
     print(outcome.text)
+    if arguments.out:
+        found = re.search(r"(\d+) unique failures?", outcome.text)
+        row = record.run_of("tests.fuzz.run", time.monotonic() - began)
+        row |= {"cases": outcome.cases, "broken promises": int(found[1]) if found else outcome.code}
+        record.keep(arguments.out, "generated_requests", "Generated requests", row)
     return outcome.code
 
 

@@ -9,8 +9,6 @@ decoders stay within their memory; and when all jobs are deleted no file is left
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,6 +23,7 @@ import httpx
 import numpy as np
 import psutil
 
+from tests.fuzz import record
 from tests.fuzz.decode_only import LIMITS
 from tests.fuzz.decoder import MUTATIONS, corpus
 from tests.hostile import files
@@ -93,9 +92,7 @@ class Attack:
         self.api = Api(folder, MONONPHM_FREE_SPACE_RESERVE_BYTES="0", MONONPHM_MAX_QUEUED="1000000")
         self._things = ExitStack()
         self._things.callback(self._end_api)
-        self.worker = self._things.enter_context(
-            worker_beside(self.api, "tests.fuzz.decode_only:run", MONONPHM_DEVICE="auto")
-        )
+        self.worker = self._things.enter_context(worker_beside(self.api, "tests.fuzz.decode_only:run"))
 
     def rage(self, seconds: float, most: int) -> None:
         """Upload until the time or the number is used up."""
@@ -225,18 +222,14 @@ def _owned() -> list[Path]:
     return [path for folder in (Path("/tmp"), Path("/"), Path.home()) for path in folder.glob("owned*")]
 
 
-def page(tally: Tally, command: str, seconds: float) -> str:
-    """The result in Markdown."""
-    rows = [
-        ("uploads", tally.uploads), *sorted(tally.answers.items()),
-        *((f"job {ending}", count) for ending, count in sorted(tally.endings.items())),
-        ("longest answer", f"{tally.longest_answer_s:.1f} s"),
-        ("largest decoder", f"{tally.decoder_peak_mib:.0f} MiB of {LIMITS.decode_memory_bytes >> 20}"),
-        ("**broken promises**", len(tally.broken)),
-    ]  # fmt: skip
-    machine = f"{psutil.cpu_count()} cores, Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f} at the end"
-    lines = ["# Hostile uploads", "", f"`{command}`: {seconds:.0f} s on {machine}.", "", "| | |", "|---|---|"]
-    return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows), ""])
+def row_of(tally: Tally, seconds: float) -> record.Row:
+    """The run in numbers."""
+    return {
+        **record.run_of("tests.fuzz.uploads", seconds),
+        "uploads": tally.uploads, **tally.answers, **{f"job {ending}": n for ending, n in tally.endings.items()},
+        "longest_answer_s": tally.longest_answer_s, "largest_decoder_mib": tally.decoder_peak_mib,
+        "broken promises": len(tally.broken),
+    }  # fmt: skip
 
 
 def main() -> int:
@@ -244,7 +237,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--most", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="folder for hostile_uploads.md")
+    parser.add_argument("--out", type=Path, help="folder of hostile_uploads.json and .md, to which the run is added")
     given = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz") as name:
@@ -253,11 +246,11 @@ def main() -> int:
             attack.rage(given.seconds, given.most)
         finally:
             attack.stop()
-    text = page(attack.tally, "python -m tests.fuzz.uploads " + " ".join(sys.argv[1:]), time.monotonic() - began)
-    print(text)
+    row = row_of(attack.tally, time.monotonic() - began)
+    print(json.dumps(row, indent=1))
     print(json.dumps(attack.tally.broken[:50], indent=1))
     if given.out:
-        (given.out / "hostile_uploads.md").write_text(text)
+        record.keep(given.out, "hostile_uploads", "Hostile uploads", row)
     return 1 if attack.tally.broken else 0
 
 
