@@ -179,8 +179,8 @@ def from_ledger(error: ledger.LedgerError) -> Problem:
         case ledger.InvalidCursor():
             return Problem("invalid_request", "This cursor is not one of ours. Leave it out to begin at the newest.")
         case ledger.IllegalTransition(state=state):
-            advice = "GET it again: its state has just changed." if state == "changing" else f"Its state is {state}."
-            return Problem("wrong_state", f"The job's state does not allow that. {advice}")
+            said = "It has just changed" if state == "changing" else f"It is {state}"
+            return Problem("wrong_state", f"{said}. GET the job: its `links` are what can be done with it now.")
         case _:
             return internal(error)
 

@@ -120,6 +120,7 @@ async def test_what_has_ended_cannot_be_cancelled(api, book):
     for job in (failed(book), finished(book, ordinary_files())):
         answer = await api.post(f"/reconstructions/{job.id}/cancel")
         assert (answer.status_code, answer.json()["code"]) == (409, "wrong_state")
+        assert answer.json()["detail"].startswith(f"It is {job.state.value}. GET the job: its `links`")
         assert book.get(job.id).state is job.state
 
 
