@@ -56,8 +56,9 @@ class WorkerSettings(BaseSettings):
     """Hints to ourselves that may stay unanswered before the connection to the broker is made anew."""
 
     cancel_poll_s: float = Field(0.25, gt=0)
-    cancel_grace_s: float = Field(2.0, ge=0)
-    """How long the child may take to stop when asked, before SIGTERM."""
+    cancel_grace_s: float = Field(1.25, ge=0)
+    """How long the child may take to stop when asked, before SIGTERM ends it: the longest cancel of a step that does
+    not look. The next job then waits for a fresh child."""
     term_grace_s: float = Field(1.0, ge=0)
     """How long after SIGTERM, before SIGKILL."""
     drain_s: float = Field(5.0, ge=0)
