@@ -40,7 +40,7 @@ class WorkerSettings(BaseSettings):
 
     memory_bytes: int | None = Field(None, gt=0)
     """Jobs that are expected to need more are left to others. None: what is free at that moment."""
-    nice: int = Field(10, ge=0, le=19)
+    nice: int = Field(5, ge=0, le=19)
     """How much the child lets others go first, as of nice(1): the API beside it answers while all cores compute."""
 
     lease_s: float = Field(15.0, gt=0)

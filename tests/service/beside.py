@@ -21,8 +21,8 @@ def worker_beside(api: Api, pipeline: str | None = None, **more: str) -> Iterato
     `pipeline` None: the product's own. Else `module:function`. `more`: environment variables.
     """
     settings = {"MONONPHM_DATA_DIR": str(api.data), "MONONPHM_LOG_LEVEL": "WARNING", **more}
-    if pipeline is not None:
-        settings = {"MONONPHM_PIPELINE": pipeline, "MONONPHM_DEVICE": "none"} | settings
+    if pipeline is not None:  # a pipeline of a test, which should not wait for whatever else this machine does
+        settings = {"MONONPHM_PIPELINE": pipeline, "MONONPHM_DEVICE": "none", "MONONPHM_NICE": "0"} | settings
     with api.log.with_name("worker.log").open("wb") as log:
         worker = subprocess.Popen(
             [sys.executable, "-m", "worker.main"], stdout=log, stderr=log, env=environment(**settings), cwd=ROOT

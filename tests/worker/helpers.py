@@ -76,7 +76,7 @@ class Crew:
             "pipeline": "tiny_pipeline:run", "device": "none", "lease_s": LEASE_S,
             "heartbeat_s": 0.4, "housekeeping_s": 0.2, "redispatch_s": 0.4, "cancel_poll_s": 0.1, "cancel_grace_s": 0.6,
             "term_grace_s": 0.4, "drain_s": 0.3, "no_progress_s": 20, "worker_name": f"worker-{len(self.workers)}",
-            "memory_bytes": 1 << 40,
+            "memory_bytes": 1 << 40, "nice": 0,
         }  # fmt: skip
         if not self.broker.url.startswith("filesystem:"):
             quick["broker_url"] = self.broker.url
