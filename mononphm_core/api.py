@@ -286,6 +286,7 @@ def _fields(
 
     @torch.no_grad()
     def colour(x: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        on_query()
         found = network.query(x[None], conditioned).colour
         assert found is not None
         seen = found[0] if correction is None else found[0] @ correction[:3] + correction[3]

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ Dress = Callable[[MorphHead], Colours | None]
 """A person's own colours for a head on our triangles; None: there are none, and the prior's stay."""
 OnFrame = Callable[[int], None]
 """Hears how many frames are done; also called while none is, as a sign of life, and may raise to stop."""
+Question = TypeVar("Question", bound=Callable[..., Any])
 FINEST = 96
 """Cells along the longest side for carried triangles: each is stored once a shape, so files grow with them."""
 NO_CURVES = "this model's expressions have no ARKit names: blendshapes.csv and head_arkit.glb are not made"
@@ -79,6 +80,7 @@ def _wrapped(
         sigma = tracked.uncertainty.identity.to(model.template.mean)
         spread = spread_mm(topology, model.template, sigma)[topology.corner_vertex]
         compact = replace(compact, measures={"uncertainty_mm": spread.astype(np.float32)})
+        fields.alive()
     own = dress(compact)
     if own is None:
         return ClipHeads(compact, arkit)
@@ -136,7 +138,7 @@ class _Fields:
         return Expression(functools.partial(_place, self.model, conditioned), self._field(conditioned))
 
     def colour_at(self, z_exp: torch.Tensor) -> ColourField:
-        return functools.partial(_colour, self.model, self._conditioned(z_exp), self.correction)
+        return self._heard(functools.partial(_colour, self.model, self._conditioned(z_exp), self.correction))
 
     def count(self, frames: int) -> None:
         self.done = frames
@@ -150,8 +152,18 @@ class _Fields:
 
     def _field(self, conditioned: Any) -> Field:
         return Field(
-            functools.partial(_distance, self.model, conditioned), functools.partial(_gradient, self.model, conditioned)
+            self._heard(functools.partial(_distance, self.model, conditioned)),
+            self._heard(functools.partial(_gradient, self.model, conditioned)),
         )
+
+    def _heard(self, question: Question) -> Question:
+        """The question, with a sign of life before each time that it is asked."""
+
+        def asked(x: torch.Tensor) -> Any:
+            self.alive()
+            return question(x)
+
+        return cast(Question, asked)
 
 
 def _distance(model: HeadModel, conditioned: Any, x: torch.Tensor) -> torch.Tensor:

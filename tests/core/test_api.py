@@ -170,6 +170,24 @@ def test_a_mesh_lies_on_the_zero_set_with_the_fields_colours(model, golden, pers
     assert (torch.from_numpy(mesh.colours).float() - expected).abs().max() <= 0.5 + 1e-3
 
 
+def test_a_mesh_can_be_called_off_before_every_question_to_the_field(model, golden, person, monkeypatch):
+    """A user who cancels waits for one question, not for the colours of a whole head: those took three seconds."""
+    questions: list[str] = []
+
+    def watched(name, ask):
+        def asked(*arguments):
+            assert questions and questions[-1] == "may I", f"{name} was asked without a look"
+            questions.append(name)
+            return ask(*arguments)
+
+        return asked
+
+    for name in ("sdf", "query"):
+        monkeypatch.setattr(model.network, name, watched(name, getattr(model.network, name)))
+    api.extract_mesh(model, person, golden["exp"].flatten(), resolution=24, on_query=lambda: questions.append("may I"))
+    assert {"sdf", "query"} <= set(questions)
+
+
 def test_a_rendered_picture_shows_the_surface_where_its_rays_meet_it(model, golden, person):
     """The field is nearly zero at the rendered depth, normals are its gradients, outside is background."""
     expression = golden["exp"].flatten()

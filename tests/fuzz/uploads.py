@@ -9,6 +9,7 @@ decoders stay within their memory; and when all jobs are deleted no file is left
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import threading
