@@ -30,9 +30,11 @@ def finished(book: Ledger, files: dict[str, tuple[str, str, bytes]], **more: Any
     return published_for(book, "", files, **more)
 
 
-def published_for(book: Ledger, owner: str, files: dict[str, tuple[str, str, bytes]], **more: Any) -> Job:
+def published_for(
+    book: Ledger, owner: str, files: dict[str, tuple[str, str, bytes]], filename: str = "clip.mp4", **more: Any
+) -> Job:
     """The same, for this owner."""
-    job = waiting(book, owner=owner)
+    job = waiting(book, filename=filename, owner=owner)
     lease = book.claim("a-worker", job.id)
     assert lease is not None
     workspace = lease.new_workspace()
