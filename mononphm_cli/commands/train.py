@@ -33,19 +33,45 @@ def _folders(function: Callable[..., None]) -> Callable[..., None]:
 
 @command.command("data")
 @click.option(
-    "--ict", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="FaceXModel of github.com/ICT-VGL/ICT-FaceKit.",
+    "--ict", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="FaceXModel of github.com/ICT-VGL/ICT-FaceKit; may be left out where the data folder has ict_facekit.npz.",
+)  # fmt: skip
+@click.option(
+    "--makehuman", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Checkout of github.com/makehumancommunity/makehuman: 398 head shapes more.",
+)  # fmt: skip
+@click.option(
+    "--skins", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Checkout of github.com/makehumancommunity/makehuman-assets (git-lfs): 14 skins. With --makehuman.",
 )  # fmt: skip
 @click.option("--to", "data", required=True, type=click.Path(file_okay=False, path_type=Path), help="Data folder.")
-def data_files(ict: Path, data: Path) -> None:
-    """Make ict_facekit.npz and mediapipe478_on_ict.npz from the public ICT-FaceKit files, checksums compared.
+def data_files(ict: Path | None, makehuman: Path | None, skins: Path | None, data: Path) -> None:
+    """Make the data folder from public files that you have downloaded, checksums compared.
 
-    That is enough to train: makehuman_shapes.npz and skins/ add people and complexions where they are there.
+    From ICT-FaceKit alone: ict_facekit.npz and mediapipe478_on_ict.npz, enough to train. MakeHuman's files add
+    makehuman_shapes.npz and skins/: people and complexions.
     """
-    from mononphm_core.training.facekit import landmark_table, rebuild
+    from mononphm_core.training import facekit, makehuman_skins
+    from mononphm_core.training import makehuman as shapes
 
-    for path in (rebuild(ict, data), landmark_table(data)):
+    if skins and not makehuman:
+        raise click.UsageError("--skins needs --makehuman: its meshes say where the skins lie")
+    if not ict and not (data / "ict_facekit.npz").exists():
+        raise click.UsageError(f"--ict is needed: {data} holds no ict_facekit.npz yet")
+    for path in (facekit.rebuild(ict, data), facekit.landmark_table(data)) if ict else ():
         click.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    if makehuman:
+        report = shapes.rebuild(makehuman, data)
+        mean, largest = report.difference_mm
+        click.echo(f"{report.path} ({report.path.stat().st_size / 1e6:.1f} MB)")
+        click.echo(f"  {report.shapes} shapes, {report.mirrored} of them in mirrored pairs")
+        click.echo(f"  at most {report.folds} of their triangles turn over at the end of a range ({report.worst})")
+        click.echo(
+            f"  {mean:.3f} mm from the shapes behind the shipped prior at its landmarks, {largest:.2f} mm at most"
+        )
+    if makehuman and skins:
+        made = makehuman_skins.rebuild(skins, makehuman, data)
+        click.echo(f"{data / 'skins'}: {len(made)} files ({sum(p.stat().st_size for p in made) / 1e6:.1f} MB)")
 
 
 @command.command("pool")
