@@ -15,6 +15,10 @@ class FrameSelection:
     fps: float | None = None
     stride: int | None = None
     max_frames: int | None = None
+    keys: int | None = None
+    """Of what all that leaves, only so many, spread evenly."""
+    part: tuple[int, int] | None = None
+    """Of what all that leaves, from the first-th on (from 0) to before the last-th: one stretch of a long clip."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,11 @@ class PreprocessingConfig:
     """Larger side of the picture, when nothing is known: between a phone's portrait and a web camera."""
     face: str = "largest"
     """`largest`, `center` or an index from the left."""
+    known: tuple[tuple[float, float, float], ...] = ()
+    """(seconds, x, y): where the person's face is known to be now and then, pixels of the upright original. Then `face`
+    does not count."""
+    turned_deg: int | None = None
+    """Counter-clockwise turn that makes the pictures upright, where it is known."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ on these times. The second decodes in order and ships the chosen pictures. A dam
 import importlib
 import pkgutil
 import time
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, BinaryIO
@@ -31,6 +32,8 @@ _CODECS = frozenset(
 """Decoders that may run; anything else of the library is not reachable by an upload."""
 
 _STEP_SECONDS = 0.25
+_SKIP_SECONDS = 5.0
+"""Less than this of a clip is decoded and thrown away rather than skipped."""
 
 
 @dataclass
@@ -44,6 +47,8 @@ class _Timeline:
     timed: bool
     """False: the container gives no presentation times (old AVI), so `times` count pictures at its fixed rate."""
     damaged: bool
+    entries: list[float]
+    """Times of the pictures at which decoding may begin, seconds after the first picture; empty where none is sure."""
 
 
 @dataclass
@@ -75,8 +80,9 @@ def decode_video(file: BinaryIO, request: dict[str, Any], send: Send) -> None:
             f"No picture lies in the chosen range: the clip runs from 0 to {timeline.times[-1]:.2f} s. "
             "Change start_s and end_s.",
         )
+    begin_at = _entry_before(timeline, timeline.times[chosen[0]])
     with _open(file, request["container"]) as container:
-        _second_pass(container, timeline, chosen, request, send)
+        _second_pass(container, timeline, begin_at, chosen, request, send)
 
 
 def _open(file: BinaryIO, container: str) -> Any:
@@ -146,12 +152,15 @@ def _check_count(frames: int, limits: dict[str, Any]) -> None:
 
 def _timeline(container: Any, stream: Any, limits: dict[str, Any]) -> _Timeline:
     stamps: list[float | None] = []
+    entries: list[float] = []
     damaged = False
     try:
         for packet in container.demux(stream):
             if packet.size == 0 or packet.is_discard:
                 continue
             stamps.append(None if packet.pts is None else float(packet.pts * packet.time_base))
+            if packet.is_keyframe and stamps[-1] is not None:
+                entries.append(stamps[-1])
             _check_count(len(stamps), limits)
     except av.error.FFmpegError:
         damaged = True
@@ -163,11 +172,30 @@ def _timeline(container: Any, stream: Any, limits: dict[str, Any]) -> _Timeline:
     if not timed:
         known = [i / float(rate) for i in range(len(stamps))]
     check_declared_duration(known[-1] - known[0], limits["max_duration_s"])
-    return _Timeline([t - known[0] for t in known], known[0], rate, timed, damaged)
+    entries = [t - known[0] for t in sorted(entries)] if timed and not damaged else []
+    return _Timeline([t - known[0] for t in known], known[0], rate, timed, damaged, entries)
 
 
-def _second_pass(container: Any, timeline: _Timeline, chosen: list[int], request: dict[str, Any], send: Send) -> None:
+def _entry_before(timeline: _Timeline, first_s: float) -> float | None:
+    """Where decoding may begin to have all pictures from `first_s` on; None: at the beginning, or nearly there.
+
+    One entry earlier than the last: pictures that are shown just after an entry may be stored before it.
+    """
+    at = bisect_right(timeline.entries, first_s) - 2
+    return timeline.entries[at] if at > 0 and first_s > _SKIP_SECONDS else None
+
+
+def _second_pass(
+    container: Any,
+    timeline: _Timeline,
+    begin_at: float | None,
+    chosen: list[int],
+    request: dict[str, Any],
+    send: Send,
+) -> None:
     stream = _stream(container)
+    if begin_at is not None and not request["probe"]:
+        container.seek(round((begin_at + timeline.origin_s) / stream.time_base), stream=stream)
     stream.thread_type = "AUTO"
     stream.codec_context.thread_count = 2
     stream.codec_context.options = {"max_pixels": str(request["limits"]["max_pixels"])}
@@ -177,6 +205,7 @@ def _second_pass(container: Any, timeline: _Timeline, chosen: list[int], request
     for frame in _pictures(container, stream, state):
         at = _time_of(frame, timeline, state)
         if shape is None:
+            state.decoded = bisect_right(timeline.times, at + 1e-4) - 1 if begin_at is not None else 0
             shape = _Shape(frame, stream.sample_aspect_ratio, request["limits"], send)
             send(**_info(shape, stream, timeline, len(chosen), request["media_type"]))
         _check_size(frame.width, frame.height, request["limits"])

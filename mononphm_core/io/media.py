@@ -39,7 +39,7 @@ def read_clip(path: str | Path, selection: FrameSelection, limits: MediaLimits, 
             kind = message.get("kind")
             if kind == "info":
                 info, selected = _media_info(message), int(message["selected"])
-                _warn_thinned(info, selection, selected, warnings)
+                warn_thinned(info, selection, selected, warnings)
             elif kind == "frame":
                 frames.append(_frame(message, raw, limits))
                 received += len(raw)
@@ -58,11 +58,16 @@ def read_clip(path: str | Path, selection: FrameSelection, limits: MediaLimits, 
 
 def probe(path: str | Path, limits: MediaLimits) -> MediaInfo:
     """What the file is, from its headers, its packets and its first picture. Raises as `read_clip` does."""
-    with DecoderProcess(path, _admit(path, limits), FrameSelection(), limits, probe=True) as decoder:
-        info = [_media_info(message) for message, _raw in decoder.messages() if message.get("kind") == "info"]
-    if not info:
+    return count_selected(path, FrameSelection(), limits)[0]
+
+
+def count_selected(path: str | Path, selection: FrameSelection, limits: MediaLimits) -> tuple[MediaInfo, int]:
+    """The same, and how many pictures `selection` means, if none turns out to be damaged."""
+    with DecoderProcess(path, _admit(path, limits), selection, limits, probe=True) as decoder:
+        found = [message for message, _raw in decoder.messages() if message.get("kind") == "info"]
+    if not found:
         raise errors.UnreadableMedia("The decoder found no picture in the file. Export it again.")
-    return info[0]
+    return _media_info(found[0]), int(found[0]["selected"])
 
 
 def check_selection(selection: FrameSelection) -> None:
@@ -91,7 +96,8 @@ def _admit(path: str | Path, limits: MediaLimits) -> SniffedMedia:
     return sniff(path, limits.max_pixels, limits.min_side_px, limits.max_aspect, limits.max_duration_s)
 
 
-def _warn_thinned(info: MediaInfo, selection: FrameSelection, selected: int, warnings: list[str]) -> None:
+def warn_thinned(info: MediaInfo, selection: FrameSelection, selected: int, warnings: list[str]) -> None:
+    """Say which pictures are left out, and by which rule."""
     if info.frames is None or selected >= info.frames:
         return
     rules = []

@@ -9,7 +9,7 @@ from PIL import Image
 from mononphm_core.config import FrameSelection, MediaLimits
 from mononphm_core.errors import ConfigError
 from mononphm_core.io.decoder_process import DecoderProcess
-from mononphm_core.io.media import probe, read_clip
+from mononphm_core.io.media import count_selected, probe, read_clip
 from mononphm_core.io.pixels import EXIF_MATRICES, HLG, PQ, hdr_to_srgb
 from mononphm_core.io.selection import choose
 from mononphm_core.io.sniff import sniff
@@ -328,3 +328,28 @@ def test_reference_white_is_bright_but_not_clipped() -> None:
     """BT.2408: 203 cd/m2 is PQ code 0.58; faces lie below it and must not burn out."""
     white = hdr_to_srgb(np.full((1, 1, 3), round(0.58 * 65535), dtype=np.uint16), PQ)
     assert 190 <= int(white[0, 0, 0]) <= 235
+
+
+@pytest.mark.parametrize(("ending", "codec"), [("mp4", "libx264"), ("mkv", "libx264"), ("webm", "libvpx-vp9")])
+def test_a_stretch_from_the_middle_is_the_same_as_if_all_had_been_decoded(
+    tmp_path: Path, ending: str, codec: str
+) -> None:
+    """Decoding begins at an entry point before it: the same pixels, numbers and times, re-ordered pictures included."""
+    path = files.write_clip(tmp_path / f"x.{ending}", files.numbered(250, 96, 64, step=1), codec=codec, options=GROUPS)
+    whole = read_clip(path, ALL, LIMITS).frames
+    for part in ((190, 230), (236, 250)):
+        stretch = read_clip(path, FrameSelection(part=part), LIMITS).frames
+        assert [(f.frame_index, f.timestamp_s) for f in stretch] == [
+            (f.frame_index, f.timestamp_s) for f in whole[slice(*part)]
+        ]
+        assert all(np.array_equal(a.rgb, b.rgb) for a, b in zip(stretch, whole[slice(*part)], strict=True))
+
+
+GROUPS = {"g": "12"}
+"""Pictures from one entry point to the next."""
+
+
+def test_counting_the_selection_decodes_one_picture(tmp_path: Path) -> None:
+    path = files.write_clip(tmp_path / "x.mp4", files.numbered(30))
+    info, selected = count_selected(path, FrameSelection(stride=4, keys=5), LIMITS)
+    assert (info.frames, selected) == (30, 5)
