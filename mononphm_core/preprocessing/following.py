@@ -82,14 +82,37 @@ def tracks_of(sightings: list[list[Sighting]]) -> list[Track]:
     return tracks
 
 
-def choose_track(tracks: list[Track], rule: str, width: int, height: int) -> tuple[Track, str | None]:
-    """The track that `face` means (`largest`, `center`, an index from the left); if there was a choice, a warning.
+@dataclass(frozen=True)
+class KnownPlace:
+    """Where a person was seen now and then, when more of the clip was looked at than now."""
+
+    sightings: tuple[tuple[float, float, float], ...]
+    """(seconds, x, y) of the middle of the face, pixels of the pictures."""
+
+    def distance(self, track: Track) -> float:
+        """How far off a track is, in face sides, when the two are nearest in time; the median over the known places
+        that lie within the track's time, or the nearest one."""
+        times = np.array([one.time_s for one in track.sightings])
+        inside = [known for known in self.sightings if times[0] - 1e-6 <= known[0] <= times[-1] + 1e-6]
+        chosen = inside or [min(self.sightings, key=lambda known: float(np.abs(times - known[0]).min()))]
+        off = []
+        for time_s, x, y in chosen:
+            box = track.sightings[int(np.abs(times - time_s).argmin())].face.box
+            off.append(float(np.linalg.norm(np.array(box.centre) - (x, y))) / max(box.side, 1e-9))
+        return float(np.median(off))
+
+
+def choose_track(tracks: list[Track], rule: str | KnownPlace, width: int, height: int) -> tuple[Track, str | None]:
+    """The track that `face` means (`largest`, `center`, an index from the left), or the one at a known place; if there
+    was a choice, a warning.
 
     `largest` sums areas over time. ConfigError for an unknown rule or an index beyond the people that are there.
     """
     longest = max(len(track.sightings) for track in tracks)
     people = [track for track in tracks if len(track.sightings) >= max(_SHORT * longest, 1)]
     people.sort(key=lambda track: float(np.median([s.face.box.centre[0] for s in track.sightings])))
+    if isinstance(rule, KnownPlace):
+        return min(people, key=rule.distance), None
     if rule == "largest":
         chosen = max(people, key=lambda track: sum(s.face.box.area for s in track.sightings))
     elif rule == "center":

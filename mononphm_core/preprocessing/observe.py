@@ -8,6 +8,7 @@ from mononphm_core.preprocessing.boxes import Box
 from mononphm_core.preprocessing.camera import camera_of, turned
 from mononphm_core.preprocessing.describe import describe
 from mononphm_core.preprocessing.finder import Finder
+from mononphm_core.preprocessing.following import KnownPlace
 from mononphm_core.preprocessing.person import SeenFace, follow_person
 from mononphm_core.preprocessing.pictures import Pictures
 from mononphm_core.preprocessing.upright import quarter_turns
@@ -32,8 +33,10 @@ def observe(
     original, source, uncertainty = camera_of(clip.info, camera, config.default_fov_deg)
     pictures, report = Pictures(clip, original), _Reporter(len(clip.frames), on_step)
     with Finder() as finder:
-        pictures.turns = quarter_turns(finder, pictures)
-        faces, warnings = follow_person(finder, pictures, config.face, reference_points, report.searched)
+        turned_deg = config.turned_deg
+        pictures.turns = quarter_turns(finder, pictures) if turned_deg is None else turned_deg // 90
+        rule = known_place(pictures, config) or config.face
+        faces, warnings = follow_person(finder, pictures, rule, reference_points, report.searched)
         observations = describe(finder, pictures, faces, config, reference_points, report.described)
         zoomed = _zoomed(pictures, faces)
     if pictures.turns:
@@ -53,6 +56,14 @@ def observe(
         warnings=tuple(warnings),
         turned_deg=90 * pictures.turns,
     )
+
+
+def known_place(pictures: Pictures, config: PreprocessingConfig) -> KnownPlace | None:
+    """Where the person is known to be, in pixels of the pictures as they are looked at; None: nobody said."""
+    if not config.known:
+        return None
+    shrink = 1 / pictures.to_original
+    return KnownPlace(tuple((time_s, x * shrink, y * shrink) for time_s, x, y in config.known))
 
 
 _ZOOM = 0.06

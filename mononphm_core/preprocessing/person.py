@@ -10,7 +10,7 @@ from mononphm_core.errors import NoFaceFound
 from mononphm_core.preprocessing.appearance import portrait
 from mononphm_core.preprocessing.boxes import Box
 from mononphm_core.preprocessing.finder import Face, Finder
-from mononphm_core.preprocessing.following import Sighting, choose_track, tracks_of
+from mononphm_core.preprocessing.following import KnownPlace, Sighting, choose_track, tracks_of
 from mononphm_core.preprocessing.head_pose import QuickPose, quick_pose
 from mononphm_core.preprocessing.pictures import Pictures
 from mononphm_core.types import Intrinsics
@@ -39,7 +39,7 @@ class SeenFace:
 
 
 def follow_person(
-    finder: Finder, pictures: Pictures, rule: str, reference: Reference, tick: Callable[[], None]
+    finder: Finder, pictures: Pictures, rule: str | KnownPlace, reference: Reference, tick: Callable[[], None]
 ) -> tuple[list[SeenFace], list[str]]:
     """Find all faces, keep the plausible, link them, choose one person, close short gaps; and warnings for the user.
 

@@ -33,6 +33,9 @@ MESH_RESOLUTION: dict[Quality, int] = {"draft": 72, "standard": 96, "high": 176}
 USUAL_FRAMES: dict[Quality, int] = {"draft": 8, "standard": 24, "high": 96}
 """Pictures of a clip that are reconstructed where the user names no number."""
 
+UNDIVIDED, USUAL_PART = 240, 96
+"""Pictures up to which a clip stays whole where the user says nothing, and of one part of a longer one."""
+
 PUBLISHED_RESOLUTION = {"image": 300, "video": 150, "stage2": 200}
 """Grid points along every side of the published box, by what is reconstructed."""
 
@@ -97,6 +100,9 @@ class ReconstructionOptions(_Strict):
     """Every n-th picture; excludes `fps`."""
     max_frames: int | None = Field(None, ge=1, le=40_000)
     """None: as many as the quality affords."""
+    part_frames: int | None = Field(None, ge=8, le=1000)
+    """A clip of more pictures than this is divided into parts of so many, which any worker may take; the result does
+    not depend on how many workers there are. None: clips of more than 240 pictures, into parts of 96."""
     downsample_factor: float = Field(1.0, gt=0, le=1)
     face: Literal["largest", "center"] | Annotated[int, Field(ge=0, le=1000)] = "largest"
     """Which one where there are several; an index counts from the left."""

@@ -39,6 +39,34 @@ class InputFacts:
 
 
 @dataclass(frozen=True)
+class PartSpec:
+    """What one part of a divided job is: its place among the others, and its task, which only the pipeline reads."""
+
+    round: int
+    """Parts of one round need each other's results in no way; those of the next may."""
+    number: int
+    """Within the round, from 0."""
+    task: dict[str, Any]
+    needs: tuple[tuple[int, int], ...] = ()
+    """(round, number) of the parts whose files it works on."""
+    stage: str = "stage1"
+    """What the whole shows while this round is worked on."""
+    percents: tuple[float, float] = (0.0, 100.0)
+    """Of the whole, before and after this round."""
+    frames: int = 0
+    """Pictures of this part."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "PartSpec":
+        needs = tuple((round_, number) for round_, number in value["needs"])
+        first, last = value["percents"]
+        return cls(**{**value, "needs": needs, "percents": (first, last)})
+
+
+@dataclass(frozen=True)
 class Job:
     """One job as the world may know it, plus whom it belongs to."""
 
@@ -75,6 +103,9 @@ class Job:
     deleted_at: datetime | None
     traceparent: str | None
     """The span that submitted it, if somebody traces (W3C)."""
+    whole_id: str | None = None
+    """The job that this one is a part of."""
+    part: PartSpec | None = None
 
     @property
     def is_terminal(self) -> bool:
@@ -97,7 +128,7 @@ def job_of(row: Any) -> Job:
         options=ReconstructionOptions.from_json(options) if options else None,
         model=row.model, warnings=tuple(row.warnings), error=Failure.from_json(row.error) if row.error else None,
         retry_of=row.retry_of, published_fence=row.published_fence, event_seq=row.event_seq, deleted_at=row.deleted_at,
-        traceparent=row.traceparent,
+        traceparent=row.traceparent, whole_id=row.whole_id, part=PartSpec.from_json(row.part) if row.part else None,
     )  # fmt: skip
 
 
