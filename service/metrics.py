@@ -109,7 +109,7 @@ class Measured:
 
 def of_record(book: ledger.Ledger, outbox: ledger.Outbox, fresh_s: float) -> Iterator[Sample]:
     """Jobs, attempts, workers, webhooks and space, as they are now. Blocks."""
-    counts = book.counts()
+    counts = book.counts(parts=True)
     for state in ledger.State:
         yield "jobs", {"state": state.value}, counts.by_state.get(state, 0)
     yield "queue_oldest_seconds", {}, counts.oldest_queued_s

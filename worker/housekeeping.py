@@ -44,7 +44,7 @@ class Housekeeper:
 
     def _run(self) -> None:
         while not self._stop.wait(self._settings.housekeeping_s):
-            for chore in (self.reap, self.reconcile, self.sweep_if_due):
+            for chore in (self.reap, self.tend, self.reconcile, self.sweep_if_due):
                 try:
                     chore()
                 except Exception:  # a broker or database that is away: the next round tries again
@@ -55,6 +55,10 @@ class Housekeeper:
         self._supervisor.prolong()
         for job_id in self._ledger.reap():
             log.warning("the lease had expired", extra={"job_id": job_id})
+
+    def tend(self) -> None:
+        """Stop or remove the parts of divided jobs that nobody waits for."""
+        self._ledger.tend()
 
     def reconcile(self) -> None:
         """While idle: one hint to whoever listens on our queues, for the first job that had none lately.

@@ -25,6 +25,7 @@ from worker.ledger.errors import Cancelled, LeaseLost, StorageUnavailable, Unsea
 from worker.ledger.failure import Failure, failure_of, internal_failure, stalled, storage_unavailable, worker_lost
 from worker.ledger.lease import Lease
 from worker.ledger.ledger import Ledger
+from worker.ledger.records import PartSpec
 from worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -254,7 +255,10 @@ class Supervisor:
 
     def _publish(self, lease: Lease, manifest: dict[str, Any]) -> None:
         try:
-            lease.publish(manifest)
+            if "parts" in manifest:
+                lease.divide([PartSpec.from_json(part) for part in manifest["parts"]])
+            else:
+                lease.publish(manifest)
         except Cancelled:
             lease.cancelled()
         except UnsealedArtifact as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from mononphm_core import errors
+from worker.ledger.records import PartSpec
 
 LEAKED: list[bytes] = []
 
@@ -20,9 +21,17 @@ def prepare():
 
 
 def run(order, workspace: Path, on_step):
-    """Steps of `pause_s`; then write `result.bin`, or fail in the way that the script asks for."""
+    """Steps of `pause_s`; then write `result.bin`, or fail in the way that the script asks for.
+
+    With `rounds` (how many parts in each) the work is divided; `parts` says by `<round>.<number>` what else they do.
+    """
     script = json.loads(order.input_path.read_text())
     note(order, "begins")
+    if order.part is None and (following := next_round(order, script.get("rounds", []))):
+        note(order, "ends")
+        return {"parts": [part.to_json() for part in following]}
+    if order.part is not None:
+        script |= script.get("parts", {}).get(f"{order.part.round}.{order.part.number}", {})
     misfortune = script.get("misfortune") if order.attempt <= script.get("misfortunes", 99) else None
     steps = script.get("steps", 3)
     if script.get("leak_mb"):
@@ -39,6 +48,8 @@ def run(order, workspace: Path, on_step):
             if not script.get("deaf"):
                 raise
     content = f"{order.sha256} {order.attempt}".encode()
+    if "rounds" in script:
+        content = composed(order)
     content += content * (script.get("bytes", 0) // len(content))
     (workspace / "result.bin").write_bytes(content)
     on_step(report("exporting", 1, 1))
@@ -53,6 +64,23 @@ def run(order, workspace: Path, on_step):
     manifest = {"model": prepare(), "warnings": script.get("warnings", []), "artifacts": [result]}
     (workspace / "manifest.json").write_text(json.dumps(manifest))
     return manifest
+
+
+def next_round(order, sizes: list[int]) -> list[PartSpec]:
+    """The parts that are to be opened next; none where all rounds are done."""
+    for number, size in enumerate(sizes, 1):
+        if order.materials is None or not (order.materials / f"{number}.0").exists():
+            needs = tuple((number - 1, n) for n in range(sizes[number - 2])) if number > 1 else ()
+            first, last = 80.0 * (number - 1) / len(sizes), 80.0 * number / len(sizes)
+            return [PartSpec(number, n, {}, needs, "stage1", (first, last), 10) for n in range(size)]
+    return []
+
+
+def composed(order) -> bytes:
+    """What this is, and what it was made of: the same whoever made it, and whenever."""
+    made_of = sorted(order.materials.glob("*/result.bin")) if order.materials else []
+    place = f"{order.part.round}.{order.part.number}" if order.part else "whole"
+    return b"|".join([f"{order.sha256} {place}".encode(), *(path.read_bytes() for path in made_of)])
 
 
 def befall(misfortune: str) -> None:

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 
 from worker.ledger import database, schema
 from worker.ledger.ledger import Ledger
-from worker.ledger.records import Artifact
+from worker.ledger.records import Artifact, Job, job_of
 from worker.ledger.states import State
 from worker.ledger.storage import LocalStorage, fsync_directory, fsync_file, sha256_of, sha256_of_rest
 
@@ -112,28 +112,27 @@ def agree(book: Ledger) -> Agreement:
     only where they lie in a folder, for a bucket hands them out to attempts alone."""
     table = schema.jobs
     with book.reading() as tx:
-        rows = tx.execute(sa.select(table.c.id, table.c.state)).all()
+        rows = tx.execute(sa.select(table)).all()
     kept = book.storage.held()
     damaged, undead, jobs, files = [], [], 0, 0
-    for job_id, state in rows:
-        if state == State.DELETED.value:
-            undead += [job_id] if job_id in kept else []
+    for job in map(job_of, rows):
+        if job.state is State.DELETED:
+            undead += [job.id] if job.id in kept else []
             continue
         jobs += 1
-        checks = list(_checks(book, job_id))
+        checks = list(_checks(book, job))
         files += len(checks)
         if not all(checks):
-            damaged.append(job_id)
+            damaged.append(job.id)
     return Agreement(jobs, files, tuple(damaged), tuple(undead))
 
 
-def _checks(book: Ledger, job_id: str) -> Iterator[bool]:
+def _checks(book: Ledger, job: Job) -> Iterator[bool]:
     """For the input and each published artifact: whether its bytes are those of its row."""
-    job = book.get(job_id)
     if job.input is not None and isinstance(book.storage, LocalStorage):
-        path = book.storage.input_path(job_id)
+        path = book.storage.input_path(job.whole_id or job.id)
         yield path.is_file() and sha256_of(path) == job.input.sha256
-    for artifact in book.artifacts(job_id):
+    for artifact in book.artifacts(job.id):
         yield _stored_sha256(book, artifact) == artifact.sha256
 
 

@@ -3,21 +3,22 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
-from worker.ledger import schema
+from worker.ledger import family, schema
 from worker.ledger.errors import Cancelled, LeaseLost, StorageUnavailable
 from worker.ledger.failpoints import reach
 from worker.ledger.failure import Failure
 from worker.ledger.options import ReconstructionOptions
 from worker.ledger.order import Order
 from worker.ledger.progress import overall_percent, stages_of
-from worker.ledger.records import Job, job_of
+from worker.ledger.records import Job, PartSpec, job_of
 from worker.ledger.states import State
 
 if TYPE_CHECKING:
@@ -57,10 +58,11 @@ class Lease:
         self.worker = worker
         self.job = job
         self.order = Order(
-            job_id=job.id, input_path=ledger.storage.attempt_input(job.id, job.fence),
+            job_id=job.id, input_path=ledger.storage.attempt_input(job.id, job.fence, job.whole_id),
             filename=job.input.filename, media_type=job.input.media_type, sha256=job.input.sha256,
-            options=job.options, attempt=job.attempts, previous_failure=previous_failure,
+            options=job.options, attempt=job.attempts, previous_failure=previous_failure, part=job.part,
         )  # fmt: skip
+        self._needed: Mapping[tuple[int, int], str] = {}
         self._stages = stages_of(job.options.stages)
         self._lock = threading.Lock()
         self._pending: StepLike | None = None
@@ -69,11 +71,25 @@ class Lease:
 
     def new_workspace(self) -> Path:
         """An empty directory for this attempt."""
-        return self.ledger.storage.new_workspace(self.job_id, self.fence)
+        workspace = self.ledger.storage.new_workspace(self.job_id, self.fence)
+        with self.ledger.reading() as tx:
+            self._needed = family.needed(tx, self.job)
+        if self._needed:
+            self.order = replace(self.order, materials=workspace / "materials")
+        return workspace
 
     def bring_input(self, check: Callable[[], None]) -> None:
-        """Have the input where the order says it is. Raises StorageUnavailable, and whatever `check` does."""
-        self.ledger.storage.bring_input(self.job_id, self.fence, self.order.sha256, check)
+        """Have the input, and the results of parts that are worked on, where the order says they are.
+
+        After `new_workspace`. Raises StorageUnavailable, and whatever `check` does.
+        """
+        storage = self.ledger.storage
+        storage.bring_input(self.job_id, self.fence, self.order.sha256, check, self.job.whole_id)
+        for (round_, number), part_id in self._needed.items():
+            assert self.order.materials is not None
+            for artifact in self.ledger.artifacts(part_id):
+                check()
+                storage.bring_artifact(artifact, self.order.materials / f"{round_}.{number}" / artifact.name, check)
 
     def heartbeat(self) -> None:
         """Prolong the lease, and write down the progress that the throttle held back."""
@@ -145,6 +161,18 @@ class Lease:
             reach("publish.before_commit")
         reach("publish.after_commit")
         self._clean_up(self._drop_others)
+
+    def divide(self, parts: Sequence[PartSpec]) -> None:
+        """The next round of the work is for other jobs, the parts; this one waits for them without a lease.
+
+        Raises LeaseLost, and Cancelled when the user asked to stop meanwhile.
+        """
+        with self.ledger.writing() as tx:
+            job = self._held(tx)
+            if job.state is State.CANCELLING:
+                raise Cancelled(self.job_id)
+            family.divide(self.ledger, tx, job, parts)
+        self._clean_up(self._drop_mine)
 
     def fail(self, failure: Failure) -> State:
         """The job ends here, unless the user has asked to cancel it: then that is what it did. The new state."""
@@ -247,6 +275,7 @@ class Lease:
             }  # fmt: skip
             tx.execute(schema.jobs.update().where(*self._mine()).values(values))
             self.ledger.append_event(tx, self.job_id, "progress", {**values, "message": step.message})
+            family.report(self.ledger, tx, job)
         with self._lock:
             self._reported_at, self._reported_stage = time.monotonic(), stage
             if self._pending is step:

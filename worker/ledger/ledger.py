@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from worker.ledger import database, lines, outbox, presence, scheduling, schema, tracing
+from worker.ledger import database, family, lines, outbox, presence, scheduling, schema, tracing
 from worker.ledger.broker import QUEUE
 from worker.ledger.errors import (
     IdempotencyConflict,
@@ -175,14 +175,22 @@ class Ledger:
     # ---------------------------------------------------------------- looking
 
     def get(self, job_id: str, owner: str | None = None) -> Job:
-        """One job. Raises JobNotFound, and JobDeleted for a tombstone; with `owner`, somebody else's is not found."""
+        """One job. Raises JobNotFound, and JobDeleted for a tombstone; with `owner`, somebody else's is not found.
+
+        Parts of divided jobs are not found here: they are nobody's business.
+        """
         with self.reading() as tx:
             job = self._job(tx, job_id)
-        if owner is not None and job.owner != owner:
+        if (owner is not None and job.owner != owner) or job.whole_id is not None:
             raise JobNotFound(job_id)
         if job.state is State.DELETED:
             raise JobDeleted(job_id)
         return job
+
+    def parts(self, job_id: str) -> Sequence[Job]:
+        """The parts of a divided job, those of earlier rounds first; empty for any other."""
+        with self.reading() as tx:
+            return family.parts_of(tx, job_id)
 
     def list(
         self,
@@ -196,7 +204,7 @@ class Ledger:
     ) -> Page:
         """Jobs, newest first; tombstones are not among them. Raises InvalidCursor."""
         table = schema.jobs
-        query = sa.select(table).order_by(table.c.id.desc()).limit(limit + 1)
+        query = sa.select(table).where(table.c.whole_id.is_(None)).order_by(table.c.id.desc()).limit(limit + 1)
         query = query.where(table.c.state == state.value if state else table.c.state != State.DELETED.value)
         if owner is not None:
             query = query.where(table.c.owner == owner)
@@ -249,10 +257,15 @@ class Ledger:
             others = lines.lines(tx, mine.queue)
             return scheduling.place(own, others, lines.accounts(tx, (line.owner for line in others)))
 
-    def counts(self, owner: str | None = None) -> Counts:
-        """How many jobs are in which state (tombstones too), and how long the oldest has waited."""
+    def counts(self, owner: str | None = None, *, parts: bool = False) -> Counts:
+        """How many jobs are in which state (tombstones too), and how long the oldest has waited.
+
+        With `parts`, those of divided jobs count, too: what workers have to do.
+        """
         table = schema.jobs
-        whose = sa.true() if owner is None else table.c.owner == owner
+        whose = sa.and_(
+            sa.true() if owner is None else table.c.owner == owner, sa.true() if parts else table.c.whole_id.is_(None)
+        )
         oldest = sa.select(sa.func.min(table.c.created_at)).where(whose, table.c.state == State.QUEUED.value)
         with self.reading() as tx:
             rows = tx.execute(sa.select(table.c.state, sa.func.count()).where(whose).group_by(table.c.state)).all()
@@ -272,7 +285,9 @@ class Ledger:
         """Bytes of inputs and published artifacts that were not deleted."""
         jobs, files = schema.jobs, schema.artifacts
         whose = (jobs.c.state != State.DELETED.value, sa.true() if owner is None else jobs.c.owner == owner)
-        inputs = sa.select(sa.func.coalesce(sa.func.sum(jobs.c.input["bytes"].as_integer()), 0)).where(*whose)
+        inputs = sa.select(sa.func.coalesce(sa.func.sum(jobs.c.input["bytes"].as_integer()), 0)).where(
+            *whose, jobs.c.whole_id.is_(None)
+        )
         made = sa.select(sa.func.coalesce(sa.func.sum(files.c.bytes), 0)).join(jobs, jobs.c.id == files.c.job_id)
         with self.reading() as tx:
             return int(tx.execute(inputs).scalar_one()) + int(tx.execute(made.where(*whose)).scalar_one())
@@ -299,11 +314,16 @@ class Ledger:
                 self.move(tx, job, State.CANCELLING)
             elif job.state not in (State.CANCELLING, State.CANCELLED):
                 raise IllegalTransition(job_id, job.state.value, State.CANCELLED.value)
+            has_parts = bool(family.parts_of(tx, job_id))
+        if has_parts:
+            self.tend()
+        with self.reading() as tx:
             return self._job(tx, job_id)
 
     def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Job:
         """A failed or cancelled job again, same input and options, as a new job: terminal states never change.
 
+        Of a divided job only what is missing is done again.
         Raises JobNotFound, JobDeleted, and IllegalTransition for any other state.
         """
         with self.reading() as tx:
@@ -322,6 +342,7 @@ class Ledger:
         again, created = self.open_job(
             new_id, job.input, options,
             idempotency_key=idempotency_key, owner=job.owner, retry_of=job_id, queue=row.queue, kind=job.kind,
+            within=lambda tx: family.adopt(tx, job_id, new_id),
         )  # fmt: skip
         if not created:
             self.storage.remove_job(new_id)
@@ -334,8 +355,12 @@ class Ledger:
         """
         with self.writing() as tx:
             job = self._living(tx, job_id)
+            parts = [part.id for part in family.parts_of(tx, job_id)]
             self._entomb(tx, job)
         try:
+            for part_id in parts:
+                with suppress(JobDeleted):
+                    self.delete(part_id)
             return self.purge(job_id)
         except StorageUnavailable as error:
             # The tombstone stands; the janitor removes the bytes when the store is back.
@@ -504,6 +529,10 @@ class Ledger:
             actual_s = 0.0 if outcome in UNCHARGED else max((now - began).total_seconds(), 0.0)
             lines.settle(tx, job.owner, expected_s, actual_s)
 
+    def tend(self) -> int:
+        """Bring divided jobs and their parts into agreement (`family`); how many had to be touched."""
+        return family.tend(self)
+
     def undispatched(
         self, older_than_s: float, *, queues: Sequence[str] | None = None, limit: int = 100
     ) -> Sequence[str]:
@@ -547,12 +576,15 @@ class Ledger:
     # ---------------------------------------------------------------- the janitor's side
 
     def expired(self, limit: int = 100) -> Sequence[str]:
-        """Finished jobs whose retention ended."""
+        """Finished jobs whose retention ended. Parts go with their whole."""
         table = schema.jobs
         with self.reading() as tx:
             done = table.c.state.in_([state.value for state in TERMINAL])
             query = (
-                sa.select(table.c.id).where(done, table.c.expires_at < self.now(tx)).order_by(table.c.id).limit(limit)
+                sa.select(table.c.id)
+                .where(done, table.c.expires_at < self.now(tx), table.c.whole_id.is_(None))
+                .order_by(table.c.id)
+                .limit(limit)
             )
             return list(tx.execute(query).scalars())
 
@@ -651,6 +683,8 @@ class Ledger:
         if values.get("error"):
             data["error"] = values["error"]
         self.append_event(tx, job.id, "state", data)
+        if job.whole_id is not None and new in TERMINAL:
+            family.settle(self, tx, job.whole_id)
 
     def append_event(self, tx: sa.Connection, job_id: str, kind: str, data: dict[str, Any]) -> None:
         """The next line of the job's story; the job's row hands out the numbers, so they have no gap."""

@@ -80,13 +80,18 @@ class ObjectStorage(Scratch):
 
     # ---------------------------------------------------------------- one attempt
 
-    def attempt_input(self, job_id: str, fence: int) -> Path:
-        """Where an attempt finds its input, once it was brought."""
+    def attempt_input(self, job_id: str, fence: int, of: str | None = None) -> Path:
+        """Where an attempt finds its input, or that of job `of`, once it was brought."""
         return self._scratch(job_id, fence) / "input"
 
-    def bring_input(self, job_id: str, fence: int, sha256: str, check: Check = never) -> None:
+    def bring_input(self, job_id: str, fence: int, sha256: str, check: Check = never, of: str | None = None) -> None:
         """Fetch the input to the attempt's own disk; checksums are compared. Raises FileNotFoundError."""
-        self.bucket.fetch(_input_key(job_id), self.attempt_input(job_id, fence), sha256, check)
+        self.bucket.fetch(_input_key(of or job_id), self.attempt_input(job_id, fence), sha256, check)
+
+    def bring_artifact(self, artifact: Artifact, target: Path, check: Check = never) -> None:
+        """Fetch a published file to this disk; checksums are compared. Raises FileNotFoundError."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.bucket.fetch(_artifact_key(artifact), target, artifact.sha256, check)
 
     def new_workspace(self, job_id: str, fence: int) -> Path:
         """An empty directory on this disk: what the pipeline writes there and lists is what may be published."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from worker.ledger.broker import GPU_QUEUE, QUEUE
-from worker.ledger.options import USUAL_FRAMES, Priority, ReconstructionOptions
+from worker.ledger.options import UNDIVIDED, USUAL_FRAMES, USUAL_PART, Priority, ReconstructionOptions
 from worker.ledger.records import InputFacts
 
 HEAD_START: dict[Priority, timedelta] = {
@@ -37,6 +37,9 @@ has ended: then its owner is charged what it really took."""
 
 BASE_BYTES, PICTURE_BYTES, PICTURE_COPIES = 1_600_000_000, 8_000_000, 2
 """Resident memory of a job; of each of its pictures, beside so many copies of its pixels. An upper estimate."""
+
+MARGINS = 32
+"""Pictures of its neighbours that a part of a divided clip holds beside its own."""
 
 MEMORY_PATIENCE = timedelta(minutes=5)
 """A job that no worker has the memory for is tried after so long all the same: it ends with an answer, not never."""
@@ -158,13 +161,28 @@ def expected_s(options: ReconstructionOptions, facts: InputFacts) -> float:
     """Device time that a job is charged when it begins."""
     if not _is_clip(facts):
         return STILL_S
-    return CLIP_S + FRAME_S[options.quality] * _pictures(options, facts)
+    if _is_divided(options, facts):
+        return CLIP_S  # the rest is its parts'
+    return part_s(options, _pictures(options, facts))
+
+
+def part_s(options: ReconstructionOptions, pictures: int) -> float:
+    """Device time of a clip, or of a part of one, of so many pictures."""
+    return CLIP_S + FRAME_S[options.quality] * pictures
 
 
 def memory_bytes(options: ReconstructionOptions, facts: InputFacts) -> int:
     """Resident memory that a worker must have for the job."""
     pixels = PICTURE_COPIES * 3 * (facts.width or 0) * (facts.height or 0)
-    return BASE_BYTES + (PICTURE_BYTES + pixels) * (_pictures(options, facts) if _is_clip(facts) else 1)
+    at_once = _pictures(options, facts) if _is_clip(facts) else 1
+    if _is_clip(facts) and _is_divided(options, facts):
+        at_once = (options.part_frames or USUAL_PART) + MARGINS
+    return BASE_BYTES + (PICTURE_BYTES + pixels) * at_once
+
+
+def _is_divided(options: ReconstructionOptions, facts: InputFacts) -> bool:
+    """Whether the clip will be reconstructed in parts, as far as one can know before it is decoded."""
+    return options.solver != "published" and _pictures(options, facts) > (options.part_frames or UNDIVIDED)
 
 
 def _pictures(options: ReconstructionOptions, facts: InputFacts) -> int:

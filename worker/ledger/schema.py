@@ -75,11 +75,16 @@ jobs = sa.Table(
     sa.Column("line", sa.String(210), nullable=False, server_default="|"),
     sa.Column("expected_s", sa.Float, nullable=False, server_default="60"),
     sa.Column("memory_bytes", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("whole_id", sa.String(64)),
+    sa.Column("part_round", sa.Integer),
+    sa.Column("part_number", sa.Integer),
+    sa.Column("part", sa.JSON),
     sa.Index("ix_jobs_state_rank_at", "state", "rank_at"),
     sa.Index("ix_jobs_waiting", "state", "queue", "line", "rank_at", "id"),
     sa.Index("ix_jobs_owner_id", "owner", "id"),
     sa.Index("ix_jobs_state_lease_until", "state", "lease_until"),
     sa.Index("ix_jobs_expires_at", "expires_at"),
+    sa.Index("ix_jobs_whole_id", "whole_id"),
 )
 
 job_labels = sa.Table(

@@ -83,8 +83,11 @@ class Storage(Protocol):
     def adopt_input(self, source: Path, job_id: str, sha256: str | None = None) -> None: ...
     def copy_input(self, job_id: str, new_job_id: str) -> None: ...
 
-    def attempt_input(self, job_id: str, fence: int) -> Path: ...
-    def bring_input(self, job_id: str, fence: int, sha256: str, check: Check = never) -> None: ...
+    def attempt_input(self, job_id: str, fence: int, of: str | None = None) -> Path: ...
+    def bring_input(
+        self, job_id: str, fence: int, sha256: str, check: Check = never, of: str | None = None
+    ) -> None: ...
+    def bring_artifact(self, artifact: Artifact, target: Path, check: Check = never) -> None: ...
     def new_workspace(self, job_id: str, fence: int) -> Path: ...
     def seal(self, job_id: str, fence: int, artifacts: list[dict[str, Any]], check: Check = never) -> list[Sealed]: ...
 
@@ -168,12 +171,23 @@ class LocalStorage(Scratch):
         fsync_directory(target.parent)
         fsync_directory(self.inputs)
 
-    def attempt_input(self, job_id: str, fence: int) -> Path:
-        """Where an attempt finds its input: here it is the input itself."""
-        return self.input_path(job_id)
+    def attempt_input(self, job_id: str, fence: int, of: str | None = None) -> Path:
+        """Where an attempt finds its input, or that of job `of`: here it is the input itself."""
+        return self.input_path(of or job_id)
 
-    def bring_input(self, job_id: str, fence: int, sha256: str, check: Check = never) -> None:
+    def bring_input(self, job_id: str, fence: int, sha256: str, check: Check = never, of: str | None = None) -> None:
         """Nothing to do: the input lies where it is read."""
+
+    def bring_artifact(self, artifact: Artifact, target: Path, check: Check = never) -> None:
+        """A published file under a second name where the file system can, else a copy. Raises FileNotFoundError."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = self.artifact_path(artifact.job_id, artifact.fence, artifact.name)
+        try:
+            os.link(source, target)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            shutil.copyfile(source, target)
 
     def input_path(self, job_id: str) -> Path:
         """Where the input of this job lies, or would lie."""
