@@ -51,6 +51,12 @@ def job_options(command: Command) -> Command:
             click.option("--stride", type=click.IntRange(1), metavar="N", help="Take every Nth frame."),
             click.option("--max-frames", type=click.IntRange(1), metavar="N", help="At most so many, evenly thinned."),
             click.option(
+                "--part-frames",
+                type=click.IntRange(8, 1000),
+                metavar="N",
+                help="Divide a clip of more frames than N into parts of N; above 240 into parts of 96 otherwise.",
+            ),
+            click.option(
                 "--downsample",
                 "--downsample-factor",
                 "downsample_factor",

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -13,7 +13,7 @@ import torch
 from mononphm_core import api
 from mononphm_core.animation.carry import Expression, carried_head
 from mononphm_core.animation.choice import photos_of
-from mononphm_core.animation.heads import BOUND_MM, NamedShapes, clip_heads, rig
+from mononphm_core.animation.heads import BOUND_MM, NamedShapes, Rig, clip_heads, frame_offset, heads_of, rig
 from mononphm_core.animation.portrait import portray
 from mononphm_core.animation.spread import spread_mm
 from mononphm_core.animation.topology import Topology, fits, load_topology
@@ -62,7 +62,7 @@ def head_maker(
     """What makes the heads: on our triangles where the model's template fits them, else on the neutral head's own."""
     curves, topology = blendshapes(tracked, names), load_topology()
     if curves is not None and fits(topology, model.template, names):
-        named = NamedShapes(ARKIT_52, arkit_mix(names), curves.weights.astype(np.float32))
+        named = named_shapes(tracked, names)
         return functools.partial(_wrapped, model, tracked, topology, named, dress)
     return functools.partial(_carried, model, tracked, min(config.resolution, FINEST))
 
@@ -76,7 +76,15 @@ def _wrapped(
         person = rig(topology, model.template, tracked.identity.z_geo, fields.at, fields.colour_at)
         compact, arkit = clip_heads(person, tracked.z_exp, fields.at, named, fields.count)
     fields.alive()
-    if tracked.uncertainty is not None:
+    return _dressed(model, tracked, compact, arkit, dress)
+
+
+def _dressed(
+    model: HeadModel, tracked: TrackedSequence, compact: MorphHead, arkit: MorphHead, dress: Dress
+) -> ClipHeads:
+    """With how sure the shape is, and with the person's own colours where there are some."""
+    if tracked.uncertainty is not None and model.template is not None:
+        topology = load_topology()
         sigma = tracked.uncertainty.identity.to(model.template.mean)
         spread = spread_mm(topology, model.template, sigma)[topology.corner_vertex]
         compact = replace(compact, measures={"uncertainty_mm": spread.astype(np.float32)})
@@ -87,6 +95,47 @@ def _wrapped(
     measures = {**compact.measures, **own.measures}
     dressed = replace(compact, texture=own.texture, measures=measures)
     return ClipHeads(dressed, replace(arkit, texture=own.texture), own.told)
+
+
+def named_shapes(tracked: TrackedSequence, names: tuple[str, ...]) -> NamedShapes:
+    """The clip in ARKit's blendshapes, for a model whose expressions have names."""
+    curves = blendshapes(tracked, names)
+    assert curves is not None
+    return NamedShapes(ARKIT_52, arkit_mix(names), curves.weights.astype(np.float32))
+
+
+def rigged(model: HeadModel, tracked: TrackedSequence, names: tuple[str, ...], on_frame: OnFrame) -> Rig | None:
+    """Our triangles on the person; None where they do not fit the model."""
+    topology = load_topology()
+    if not names or not fits(topology, model.template, names):
+        return None
+    assert model.template is not None
+    fields = _Fields(model, tracked, on_frame)
+    with torch.no_grad():
+        return rig(topology, model.template, tracked.identity.z_geo, fields.at, fields.colour_at)
+
+
+def offsets(model: HeadModel, tracked: TrackedSequence, person: Rig, on_frame: OnFrame) -> Iterator[Any]:
+    """What each frame adds to the neutral head (`animation.heads.frame_offset`)."""
+    fields = _Fields(model, tracked, on_frame)
+    for row, z_exp in enumerate(tracked.z_exp):
+        with torch.no_grad():
+            yield frame_offset(person, z_exp, fields.at)
+        fields.count(row + 1)
+
+
+def heads_from(
+    model: HeadModel,
+    tracked: TrackedSequence,
+    names: tuple[str, ...],
+    person: Rig,
+    offset_of: Callable[[int], Any],
+    dress: Dress,
+    on_frame: OnFrame,
+) -> ClipHeads:
+    """The heads of a clip whose offsets were made elsewhere; `offset_of` a row of `tracked`."""
+    compact, arkit = heads_of(person, len(tracked.z_exp), offset_of, named_shapes(tracked, names), on_frame)
+    return _dressed(model, tracked, compact, arkit, dress)
 
 
 def from_frames(

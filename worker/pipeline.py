@@ -56,11 +56,20 @@ def prepare() -> dict[str, Any]:
 
 
 def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
-    """Reconstruct `order.input_path` into `workspace`; returns the manifest. Errors: mononphm_core.errors."""
+    """Reconstruct `order.input_path` into `workspace`; returns the manifest. Errors: mononphm_core.errors.
+
+    A long clip is divided (`long_clip`): then the answer is `{"parts": [...]}`, the next round of them.
+    """
     if order.media_type == bundle.MEDIA_TYPE:
         from worker import animation  # it stands on this module
 
         return animation.run(order, workspace, on_step)
+    from worker import long_clip  # so does this
+
+    if long_clip.concerns(order):
+        divided = long_clip.run(order, workspace, on_step)
+        if divided is not None:
+            return divided
     options = order.options
     card = models.find(options.model)
     model = registry.warm_model(card, order.device)

@@ -51,7 +51,7 @@ def command(
     from mononphm_core import numerics
     from mononphm_core.io.manifest import sha256_of_file
     from mononphm_core.types import StepReport
-    from worker import pipeline, sequences
+    from worker import long_clip, sequences
     from worker.ledger.options import ReconstructionOptions
     from worker.ledger.order import Order
     from worker.ledger.progress import overall_percent, stages_of
@@ -72,7 +72,7 @@ def command(
         if source.is_dir():
             manifest = sequences.run(order, folder, show, intrinsics_provided, "downsample_factor" in options)
         else:
-            manifest = pipeline.run(order, folder, show)
+            manifest = long_clip.run_here(order, folder, show)
         for warning in manifest.get("warnings", []):
             view.note(f"note: {warning}")
     if as_json:

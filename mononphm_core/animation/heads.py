@@ -85,17 +85,28 @@ def clip_heads(
     The named ones are linear, so they say less than the field does; both heads state their largest error.
     `on_frame` hears how many frames are done.
     """
+    return heads_of(person, len(z_exp), lambda frame: frame_offset(person, z_exp[frame], field_at), named, on_frame)
+
+
+def heads_of(
+    person: Rig,
+    frames: int,
+    offset_of: Callable[[int], Float[np.ndarray, "vertices 3"]],
+    named: NamedShapes,
+    on_frame: Callable[[int], None],
+) -> tuple[MorphHead, MorphHead]:
+    """The same from offsets (`frame_offset`) that were made elsewhere."""
     linear = np.tensordot(named.mix, person.topology.expression, 1).astype(np.float32)
     named_error = 0.0
 
     def measured(frame: int, done: int) -> Float[np.ndarray, "vertices 3"]:
         nonlocal named_error
-        offset = (_frame(person, z_exp[frame], field_at) - person.neutral).astype(np.float32)
+        offset = offset_of(frame)
         named_error = max(named_error, _farthest(offset - np.tensordot(named.weights[frame], linear, 1)))
         on_frame(done)
         return offset
 
-    found = clip_shapes(len(z_exp), measured, BOUND_MM / MM_PER_UNIT)
+    found = clip_shapes(frames, measured, BOUND_MM / MM_PER_UNIT)
     names = tuple(f"shape_{k:02d}" for k in range(len(found.shapes)))
     bends = carried(np.stack([_bend(person, offset) for offset in found.offsets]), found.basis_weights)
     compact = _head(person, names, found.shapes, bends, found.weights, found.error)
@@ -104,11 +115,14 @@ def clip_heads(
     return compact, _head(person, named.names, linear, bends, named.weights, named_error)
 
 
-def _frame(person: Rig, weights: Float[Tensor, "shapes"], field_at: FieldAt) -> Float[np.ndarray, "vertices 3"]:
-    """One frame on its zero set. The start does not come from the frame before: frames may come in any order."""
+def frame_offset(person: Rig, weights: Float[Tensor, "shapes"], field_at: FieldAt) -> Float[np.ndarray, "vertices 3"]:
+    """What one frame, on its zero set, adds to the neutral head. The start does not come from the frame before: frames
+    may come in any order."""
     linear = person.linear(weights.cpu().numpy().astype(np.float64))
     start = person.neutral - person.linear(np.zeros(len(weights)))
-    return wrap_frame(person.topology, linear, start, field_at(weights))
+    frame = wrap_frame(person.topology, linear, start, field_at(weights))
+    offset: Float[np.ndarray, "vertices 3"] = (frame - person.neutral).astype(np.float32)
+    return offset
 
 
 def _bend(person: Rig, offset: Float[np.ndarray, "vertices 3"]) -> Float[np.ndarray, "vertices 3"]:

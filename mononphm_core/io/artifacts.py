@@ -32,8 +32,9 @@ from mononphm_core.io.preview import (
     Panes,
     PreviewVideo,
     View,
+    film,
     paint,
-    preview_video,
+    plays_in_real_time,
     view_of,
     write_png,
     write_thumbnail,
@@ -118,6 +119,59 @@ class Reconstruction:
         return np.broadcast_to(np.eye(4), (frames, 4, 4)) if self.w2c is None else self.w2c
 
 
+@dataclass(frozen=True)
+class Whole:
+    """What the frames of one stretch must know of the whole clip, to look as if all had been made together."""
+
+    view: View
+    first_s: float
+    last_s: float
+    """Times of the first and last tracked frame."""
+    real_time: bool
+    """Of the film (`preview.plays_in_real_time`)."""
+    middle: int
+    """frame_index of the thumbnail."""
+
+    @staticmethod
+    def of(sequence: TrackedSequence, w2c: Float[np.ndarray, "frames 4 4"]) -> "Whole":
+        """Of a sequence with at least one frame."""
+        times, rows = sequence.timestamp_s, len(sequence.frame_index)
+        return Whole(
+            view_of(sequence, w2c),
+            times[0],
+            times[-1],
+            plays_in_real_time(times),
+            sequence.frame_index[rows // 2],
+        )
+
+
+@dataclass(frozen=True)
+class FrameFiles:
+    """What was made frame by frame: meshes, film, thumbnail."""
+
+    entries: list[ArtifactEntry]
+    warnings: list[str]
+    seconds: float
+    """Spent on meshes."""
+    psnr_db: dict[int, float | None]
+    """By frame_index, where a preview or thumbnail was drawn."""
+
+
+def write_frames(
+    directory: Path,
+    reconstruction: Reconstruction,
+    overlay_source: Iterable[Frame],
+    whole: Whole,
+    on_step: OnStep = ignore_steps,
+    outputs: Collection[str] = ROLES,
+    mesh_format: str = "ply",
+) -> FrameFiles:
+    """The files of one stretch of `whole` (its rows are the reconstruction's); the stretch with its middle makes the
+    thumbnail. For `write_artifacts`, which puts them together."""
+    loop = _FrameLoop(directory, reconstruction, outputs, mesh_format, on_step, whole)
+    return FrameFiles(loop.run(overlay_source), loop.warnings, loop.meshing_s, loop.psnr_db)
+
+
 def write_artifacts(
     directory: Path,
     reconstruction: Reconstruction,
@@ -125,12 +179,14 @@ def write_artifacts(
     on_step: OnStep = ignore_steps,
     outputs: Collection[str] = ROLES,
     mesh_format: str = "ply",
+    bring_frames: Callable[[], FrameFiles] | None = None,
 ) -> ArtifactManifest:
     """All artifacts of `outputs` (roles) and the manifest, which is written last: where it lies, the rest is complete.
 
     `overlay_source` gives the selected frames in time order; those without a tracked head appear in the preview as they
     are. Memory does not grow with the clip. An earlier delivery in `directory` is replaced. `on_step` hears
-    `Stage.MESHING` once a frame, then `Stage.EXPORTING`; what it raises leaves no manifest behind.
+    `Stage.MESHING` once a frame, then `Stage.EXPORTING`; what it raises leaves no manifest behind. With `bring_frames`
+    the files of the frames are not made: it puts them into `directory`.
     Raises ConfigError for unknown outputs or formats, OutOfDiskSpace, and what the mesh iterator raises.
     """
     if odd := set(outputs) - set(ROLES):
@@ -140,18 +196,24 @@ def write_artifacts(
     began = time.monotonic()
     remove_delivery(directory)
     entries = _write_tables(directory, reconstruction, outputs)
-    loop = _FrameLoop(directory, reconstruction, outputs, mesh_format, on_step)
-    entries += loop.run(overlay_source)
+    frames = len(reconstruction.sequence.frame_index)
+    if bring_frames is None:
+        whole = Whole.of(reconstruction.sequence, reconstruction.cameras())
+        made = write_frames(directory, reconstruction, overlay_source, whole, on_step, outputs, mesh_format)
+    else:
+        made = bring_frames()
+    entries += made.entries
     head_entries, head_facts, head_warnings = _write_heads(directory, reconstruction, outputs, on_step)
     entries += head_entries
-    on_step(StepReport(Stage.EXPORTING, loop.total + 1, loop.total + 2, loop.total, loop.total, "writing the manifest"))
+    on_step(StepReport(Stage.EXPORTING, frames + 1, frames + 2, frames, frames, "writing the manifest"))
     seconds = dict(reconstruction.seconds)
-    seconds[Stage.MESHING.value] = loop.meshing_s
-    seconds[Stage.EXPORTING.value] = time.monotonic() - began - loop.meshing_s
-    facts = {**_facts(reconstruction, seconds, [*loop.warnings, *head_warnings], loop.psnr_db), **head_facts}
+    seconds[Stage.MESHING.value] = made.seconds
+    elsewhere = 0.0 if bring_frames is None else made.seconds
+    seconds[Stage.EXPORTING.value] = time.monotonic() - began - made.seconds + elsewhere
+    facts = {**_facts(reconstruction, seconds, [*made.warnings, *head_warnings], made.psnr_db), **head_facts}
     manifest = ArtifactManifest(tuple(sorted(entries, key=lambda entry: entry.name)), facts)
     write_manifest(directory, manifest)
-    on_step(StepReport(Stage.EXPORTING, loop.total + 2, loop.total + 2, loop.total, loop.total, "done"))
+    on_step(StepReport(Stage.EXPORTING, frames + 2, frames + 2, frames, frames, "done"))
     return manifest
 
 
@@ -198,6 +260,7 @@ class _FrameLoop:
         outputs: Collection[str],
         mesh_format: str,
         on_step: OnStep,
+        whole: Whole,
     ) -> None:
         self.directory, self.reconstruction, self.outputs = directory, reconstruction, outputs
         self.mesh_format, self.on_step = mesh_format, on_step
@@ -209,11 +272,13 @@ class _FrameLoop:
         self.entries: list[ArtifactEntry] = []
         self.psnr_db: dict[int, float | None] = {}
         """By frame_index, where a preview or thumbnail was drawn."""
-        self.view: View = view_of(self.sequence, self.w2c)
+        self.whole = whole
         self.film: PreviewVideo | None = None
         self.still: Panes | None = None
         self.middle: Panes | None = None
         self.middle_distance = float("inf")
+        tracked = self.sequence.frame_index
+        self.middle_row = tracked.index(whole.middle) if whole.middle in tracked else None
 
     def run(self, pictures: Iterable[Frame]) -> list[ArtifactEntry]:
         wanted = {"preview", "thumbnail"} & set(self.outputs)
@@ -223,7 +288,7 @@ class _FrameLoop:
             picture = next(waiting, None)
             if picture is not None and "preview" in wanted and self.reconstruction.media.is_video:
                 path = self.directory / "preview.mp4"
-                self.film = stack.enter_context(preview_video(path, self.sequence.timestamp_s))
+                self.film = stack.enter_context(film(path, self.whole.real_time))
             for row, mesh in enumerate(self._meshes()):
                 index = self.sequence.frame_index[row]
                 self._write_mesh(index, mesh)
@@ -259,19 +324,22 @@ class _FrameLoop:
 
     def _paint(self, picture: Frame, row: int, mesh: HeadMesh | None) -> None:
         turn_deg = self.turned_deg(picture.timestamp_s) if self.film is not None else STILL_TURN_DEG
-        panes = paint(picture, mesh, self.sequence.intrinsics, self.w2c[row], self.view, self.light, turn_deg)
+        w2c = self.w2c[row] if self.total else np.eye(4)
+        panes = paint(picture, mesh, self.sequence.intrinsics, w2c, self.whole.view, self.light, turn_deg)
         self.psnr_db[picture.frame_index] = panes.psnr_db
         if self.film is not None:
             self.film.add(panes.grid(), picture.timestamp_s)
         elif self.still is None or mesh is not None:
             self.still = panes
-        distance = abs(row - self.total // 2) + (0 if mesh is not None else self.total)
+        if self.middle_row is None:
+            return
+        distance = abs(row - self.middle_row) + (0 if mesh is not None else self.total)
         if distance < self.middle_distance:
             self.middle, self.middle_distance = panes, distance
 
     def turned_deg(self, timestamp_s: float) -> float:
         """How far the turning head has come: once around in `ONCE_AROUND_S`, or in the clip if that is shorter."""
-        first, last = self.sequence.timestamp_s[0], self.sequence.timestamp_s[-1]
+        first, last = self.whole.first_s, self.whole.last_s
         return 360.0 * (timestamp_s - first) / max(min(last - first, ONCE_AROUND_S), 1e-6)
 
     def _write_pictures(self) -> None:

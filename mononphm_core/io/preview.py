@@ -5,7 +5,7 @@ The panes show the part of the picture where the head is during the whole clip, 
 to see whether the mesh's lie on them. Nothing of the input's metadata is copied.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -326,11 +326,51 @@ def preview_video(path: Path, timestamps_s: tuple[float, ...]) -> Iterator[Previ
 
     It plays in real time (presentation times of the input) unless the frames of `timestamps_s` lie far apart.
     """
+    with film(path, plays_in_real_time(timestamps_s)) as video:
+        yield video
+
+
+def plays_in_real_time(timestamps_s: tuple[float, ...]) -> bool:
+    """Whether pictures with these times are shown with them, or as slides."""
     gaps = np.diff(timestamps_s)
-    real_time = bool(len(gaps) and np.median(gaps) <= SLOWEST_REAL_GAP_S)
+    return bool(len(gaps) and np.median(gaps) <= SLOWEST_REAL_GAP_S)
+
+
+@contextmanager
+def film(path: Path, real_time: bool) -> Iterator[PreviewVideo]:
+    """The same, said outright."""
     with atomic_path(path) as temporary:
         options = {"movflags": "+faststart", "fflags": "+bitexact"}
         with cast(Any, av.open(str(temporary), "w", format="mp4", options=options)) as container:
             video = PreviewVideo(container, real_time)
             yield video
             video.finish()
+
+
+def join_films(path: Path, films: Sequence[tuple[Path, float]], real_time: bool) -> None:
+    """One film of several of this kind and size, each with the second at which it begins; nothing is encoded anew.
+
+    Slides follow each other at their own pace. Each film begins with a picture that needs none before it.
+    """
+    with atomic_path(path) as temporary:
+        options = {"movflags": "+faststart", "fflags": "+bitexact"}
+        with cast(Any, av.open(str(temporary), "w", format="mp4", options=options)) as container:
+            stream: Any = None
+            last, shown = -(1 << 62), 0
+            for source, begins_s in films:
+                with cast(Any, av.open(str(source))) as piece:
+                    given = piece.streams.video[0]
+                    if stream is None:
+                        stream = container.add_stream_from_template(given)
+                        stream.time_base = TIME_BASE
+                        first_s = begins_s
+                    offset_s = begins_s - first_s if real_time else shown / SLIDE_FPS
+                    offset = round(offset_s / TIME_BASE)
+                    for packet in piece.demux(given):
+                        if packet.size == 0:
+                            continue
+                        packet.pts = offset + round(packet.pts * given.time_base / TIME_BASE)
+                        packet.dts = max(offset + round(packet.dts * given.time_base / TIME_BASE), last + 1)
+                        last, shown = packet.dts, shown + 1
+                        packet.time_base, packet.stream = TIME_BASE, stream
+                        container.mux(packet)

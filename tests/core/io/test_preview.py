@@ -8,7 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from mononphm_core.io.preview import BACKGROUND, View, paint, preview_video, view_of, write_thumbnail
+from mononphm_core.io.preview import (
+    BACKGROUND,
+    View,
+    film,
+    join_films,
+    paint,
+    preview_video,
+    view_of,
+    write_thumbnail,
+)
 from mononphm_core.meshing.clean import vertex_normals
 from mononphm_core.meshing.raster import rasterise
 from mononphm_core.meshing.shade import as_heat, in_light
@@ -191,3 +200,20 @@ def test_the_turned_head_is_the_mesh_from_elsewhere():
         covered[turn] = (np.abs(panes.turned - BACKGROUND * 255).max(-1) > 1).sum()
         assert np.array_equal(panes.turned, panes.shaded) or turn == 90.0
     assert covered[90.0] < covered[0.0] == covered[360.0]
+
+
+def test_films_of_stretches_become_the_film_of_the_whole(tmp_path):
+    """No picture is lost, shown twice or at another time, although each stretch was encoded for itself."""
+    times = [k / 25 for k in range(50)]
+    pieces = []
+    for first, last in ((0, 17), (17, 34), (34, 50)):
+        path = tmp_path / f"{first}.mp4"
+        with film(path, True) as video:
+            for k in range(first, last):
+                video.add(np.full((64, 96, 3), 4 * k + 20, np.uint8), times[k])
+        pieces.append((path, times[first]))
+    join_films(tmp_path / "whole.mp4", pieces, True)
+    with av.open(str(tmp_path / "whole.mp4")) as container:
+        shown = [(float(frame.time), frame.to_ndarray(format="rgb24").mean()) for frame in container.decode(video=0)]
+    assert [time for time, _ in shown] == pytest.approx(times, abs=1e-4)
+    assert [grey for _, grey in shown] == pytest.approx([4 * k + 20 for k in range(50)], abs=2.5)
