@@ -54,6 +54,7 @@ from worker import heads, models, pipeline, solvers
 from worker.division import MESH, TRACK, WHO, Division, division, may_divide
 from worker.ledger.options import USUAL_FRAMES
 from worker.ledger.order import Order
+from worker.ledger.progress import overall_percent
 from worker.ledger.records import PartSpec
 
 FACTS, RIG, TEXTURE, OFFSETS = "facts.json", "rig.npz", "texture.npz", "offsets.npz"
@@ -97,9 +98,21 @@ def run_here(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
             for part in map(PartSpec.from_json, made["parts"]):
                 place = materials / f"{part.round}.{part.number}"
                 place.mkdir(parents=True)
-                pipeline.run(replace(order, part=part, materials=materials), place, on_step)
+                heard = as_a_whole(on_step, part, len(made["parts"]))
+                pipeline.run(replace(order, part=part, materials=materials), place, heard)
     finally:
         shutil.rmtree(materials, ignore_errors=True)
+
+
+def as_a_whole(on_step: OnStep, part: PartSpec, parts: int) -> OnStep:
+    """What a part reports, as progress of its round: never back."""
+
+    def heard(report: StepReport) -> None:
+        done = part.number + overall_percent(report.stage.value, report.step, report.total) / 100.0
+        message = f"part {part.number + 1} of {parts}: {report.message}"
+        on_step(StepReport(Stage(part.stage), round(1000 * done), 1000 * parts, message=message))
+
+    return heard
 
 
 class Job:

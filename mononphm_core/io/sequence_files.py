@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,15 @@ def write_sequence(directory: Path, sequence: TrackedSequence) -> tuple[str, str
         tensors |= {f"sigma_{name}": value for name, value in vars(sure).items()}
     if colours is not None:
         tensors["colour_correction"] = colours
-    write_npz(directory / ARRAYS, {name: value.detach().cpu().numpy() for name, value in tensors.items()})
+    arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+    arrays["fits"] = np.array([list(asdict(fit).values()) for fit in sequence.fits], np.float64).reshape(-1, 4)
+    write_npz(directory / ARRAYS, arrays)
     facts = {
         "intrinsics": asdict(sequence.intrinsics),
         "camera_source": sequence.camera_source.value,
         "focal_uncertainty": sequence.focal_uncertainty,
         "frame_index": list(sequence.frame_index),
         "timestamp_s": list(sequence.timestamp_s),
-        "fits": [asdict(fit) for fit in sequence.fits],
         "stop": sequence.stop.name,
         "stage": sequence.stage.value,
         "history": sequence.history,
@@ -56,7 +58,8 @@ def write_sequence(directory: Path, sequence: TrackedSequence) -> tuple[str, str
 def read_sequence(directory: Path, device: str = "cpu") -> TrackedSequence:
     """The inverse of `write_sequence`."""
     with np.load(directory / ARRAYS, allow_pickle=False) as arrays:
-        found = {name: torch.from_numpy(arrays[name]).to(device) for name in arrays.files}
+        fits = arrays["fits"].tolist()
+        found = {name: torch.from_numpy(arrays[name]).to(device) for name in arrays.files if name != "fits"}
     facts: dict[str, Any] = json.loads((directory / FACTS).read_text())
     sure = {name.removeprefix("sigma_"): value for name, value in found.items() if name.startswith("sigma_")}
     camera = {**facts["intrinsics"], "distortion": tuple(facts["intrinsics"]["distortion"])}
@@ -70,10 +73,10 @@ def read_sequence(directory: Path, device: str = "cpu") -> TrackedSequence:
         focal_uncertainty=facts["focal_uncertainty"],
         frame_index=tuple(facts["frame_index"]),
         timestamp_s=tuple(facts["timestamp_s"]),
-        fits=tuple(FrameFit(**fit) for fit in facts["fits"]),
+        fits=tuple(FrameFit(error, iou, colour, bool(accepted)) for error, iou, colour, accepted in fits),
         stop=StopReason[facts["stop"]],
         stage=Stage(facts["stage"]),
-        history=facts["history"],
+        history={name: [nan if v is None else v for v in values] for name, values in facts["history"].items()},
         uncertainty=Uncertainty(**sure) if sure else None,
         stages=facts["stages"],
         colour_correction=found.get("colour_correction"),

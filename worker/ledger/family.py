@@ -73,14 +73,15 @@ def settle(ledger: "Ledger", tx: sa.Connection, whole_id: str) -> None:
     row = tx.execute(sa.select(_jobs).where(_jobs.c.id == whole_id).with_for_update()).one_or_none()
     if row is None or not _waits(row):
         return
-    whole, parts = job_of(row), parts_of(tx, whole_id)
-    if any(part.state not in TERMINAL for part in parts):
+    whole, query = job_of(row), sa.select(_jobs.c.state, _jobs.c.error).where(_jobs.c.whole_id == whole_id)
+    parts = tx.execute(query.where(_jobs.c.state != State.DELETED.value).order_by(_jobs.c.id)).all()
+    if any(part.state in _LIVING for part in parts):
         return
-    failed = next((part for part in parts if part.state is State.FAILED), None)
+    error = next((part.error for part in parts if part.state == State.FAILED.value), None)
     if whole.state is State.CANCELLING:
         ledger.move(tx, whole, State.CANCELLED)
-    elif failed is not None and failed.error is not None:
-        ledger.move(tx, whole, State.FAILED, error=failed.error.to_json())
+    elif error is not None:
+        ledger.move(tx, whole, State.FAILED, error=error)
     else:
         ledger.move(tx, whole, State.QUEUED, dispatched_at=None)
 
@@ -92,16 +93,18 @@ def report(ledger: "Ledger", tx: sa.Connection, part: Job) -> None:
     row = tx.execute(sa.select(_jobs).where(_jobs.c.id == part.whole_id).with_for_update()).one_or_none()
     if row is None or not _waits(row):
         return
-    round_ = [other for other in parts_of(tx, row.id) if other.part and other.part.round == part.part.round]
-    share = sum(100.0 if other.state is State.SUCCEEDED else other.percent for other in round_) / 100.0 / len(round_)
+    same_round = (_jobs.c.whole_id == row.id, _jobs.c.part_round == part.part.round)
+    percent, total = sa.func.avg(_jobs.c.percent), sa.func.count()
+    mean, all_ = tx.execute(sa.select(percent, total).where(*same_round, _jobs.c.state != State.DELETED.value)).one()
+    done = tx.execute(sa.select(total).where(*same_round, _jobs.c.state == State.SUCCEEDED.value)).scalar_one()
+    share = float(mean) / 100.0
     first, last = part.part.percents
-    done = sum(other.state is State.SUCCEEDED for other in round_)
     values = {
         "stage": part.part.stage, "percent": round(max(row.percent, first + (last - first) * share), 2), "step": done,
-        "total": len(round_), "frames_done": int(row.frames_total * share), "frames_total": row.frames_total,
+        "total": all_, "frames_done": int(row.frames_total * share), "frames_total": row.frames_total,
     }  # fmt: skip
     tx.execute(_jobs.update().where(_jobs.c.id == row.id).values(values))
-    ledger.append_event(tx, row.id, "progress", {**values, "message": f"{done} of {len(round_)} parts"})
+    ledger.append_event(tx, row.id, "progress", {**values, "message": f"{done} of {all_} parts"})
 
 
 def adopt(tx: sa.Connection, earlier_id: str, whole_id: str) -> None:

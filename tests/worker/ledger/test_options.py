@@ -35,8 +35,9 @@ def test_the_published_grid_has_the_published_resolution_by_what_is_reconstructe
 
 def test_the_keys_are_those_of_the_contract():
     """Names are law."""
-    names = "model quality stages camera start_s end_s fps stride max_frames downsample_factor face outputs mesh_format"
-    names += " mesh_resolution mesh_extraction solver iterations_scale seed webhook_url labels priority retention_hours"
+    names = "model quality stages camera start_s end_s fps stride max_frames part_frames downsample_factor face outputs"
+    names += " mesh_format mesh_resolution mesh_extraction solver iterations_scale seed webhook_url labels priority"
+    names += " retention_hours"
     assert set(ReconstructionOptions.model_fields) == set(names.split())
 
 
