@@ -76,19 +76,24 @@ def _wrapped(
         person = rig(topology, model.template, tracked.identity.z_geo, fields.at, fields.colour_at)
         compact, arkit = clip_heads(person, tracked.z_exp, fields.at, named, fields.count)
     fields.alive()
-    return _dressed(model, tracked, compact, arkit, dress)
+    return _dressed(model, tracked, (compact, arkit), dress, fields.alive)
 
 
 def _dressed(
-    model: HeadModel, tracked: TrackedSequence, compact: MorphHead, arkit: MorphHead, dress: Dress
+    model: HeadModel,
+    tracked: TrackedSequence,
+    made: tuple[MorphHead, MorphHead],
+    dress: Dress,
+    alive: Callable[[], None],
 ) -> ClipHeads:
     """With how sure the shape is, and with the person's own colours where there are some."""
+    compact, arkit = made
     if tracked.uncertainty is not None and model.template is not None:
         topology = load_topology()
         sigma = tracked.uncertainty.identity.to(model.template.mean)
         spread = spread_mm(topology, model.template, sigma)[topology.corner_vertex]
         compact = replace(compact, measures={"uncertainty_mm": spread.astype(np.float32)})
-        fields.alive()
+        alive()
     own = dress(compact)
     if own is None:
         return ClipHeads(compact, arkit)
@@ -134,8 +139,9 @@ def heads_from(
     on_frame: OnFrame,
 ) -> ClipHeads:
     """The heads of a clip whose offsets were made elsewhere; `offset_of` a row of `tracked`."""
-    compact, arkit = heads_of(person, len(tracked.z_exp), offset_of, named_shapes(tracked, names), on_frame)
-    return _dressed(model, tracked, compact, arkit, dress)
+    frames = len(tracked.z_exp)
+    made = heads_of(person, frames, offset_of, named_shapes(tracked, names), on_frame)
+    return _dressed(model, tracked, made, dress, functools.partial(on_frame, frames))
 
 
 def from_frames(

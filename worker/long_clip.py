@@ -79,9 +79,9 @@ def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any] | None
         divided = division(order.options, pictures, USUAL_FRAMES[order.options.quality]) if info.is_video else None
         return None if divided is None else {"parts": [spec.to_json() for spec in divided.who()]}
     divided = Division(**json.loads((who / FACTS).read_text())["division"])
-    if job.material(TRACK, 0) is None:
+    if not job.is_done(TRACK, divided):
         return {"parts": [spec.to_json() for spec in divided.tracks()]}
-    if job.frames_wanted and job.material(MESH, 0) is None:
+    if job.frames_wanted and not job.is_done(MESH, divided):
         return {"parts": [spec.to_json() for spec in divided.meshes(job.whole(divided))]}
     return job.assemble(divided)
 
@@ -144,6 +144,10 @@ class Job:
         """Where the results of a part lie, if they are there."""
         place = self.order.materials / f"{round_}.{number}" if self.order.materials else None
         return place if place is not None and place.exists() else None
+
+    def is_done(self, round_: int, divided: Division) -> bool:
+        """Whether every stretch has its results of a round; after a retry some may lack theirs."""
+        return all(self.material(round_, number) is not None for number in range(divided.stretches))
 
     def given(self, round_: int, number: int) -> Path:
         """The same for one that must be there."""
@@ -362,7 +366,7 @@ class Job:
             heads=self._heads(divided, sequence),
             extra={
                 "solver": {"name": "fast"},
-                "parts": {"frames": divided.size, "stretches": divided.stretches, "key_frames": divided.keys},
+                "division": {"frames": divided.size, "stretches": divided.stretches, "key_frames": divided.keys},
                 "observations": {
                     "turned_deg": person["turned_deg"], "frames": [seen for track in tracks for seen in track["seen"]]
                 },

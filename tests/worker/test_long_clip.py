@@ -14,7 +14,7 @@ from worker.ledger.options import ReconstructionOptions
 from worker.ledger.order import Order
 
 SAMPLE = Path(__file__).parents[2] / "examples/sample.mp4"
-FRAMES = 12
+FRAMES = 9
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_a_divided_clip_is_delivered_like_any_other(delivered):
         "thumbnail.jpg",
         "blendshapes.csv",
     } <= names
-    assert manifest["parts"] == {"frames": 8, "stretches": 2, "key_frames": 8}
+    assert manifest["division"] == {"frames": 8, "stretches": 2, "key_frames": 8}
     assert [seen["frame_index"] for seen in manifest["observations"]["frames"]] == tracked
     assert not (folder / "materials").exists()
     with av.open(str(folder / "preview.mp4")) as film:

@@ -69,7 +69,8 @@ def run(order, workspace: Path, on_step):
 def next_round(order, sizes: list[int]) -> list[PartSpec]:
     """The parts that are to be opened next; none where all rounds are done."""
     for number, size in enumerate(sizes, 1):
-        if order.materials is None or not (order.materials / f"{number}.0").exists():
+        done = [order.materials is not None and (order.materials / f"{number}.{n}").exists() for n in range(size)]
+        if not all(done):
             needs = tuple((number - 1, n) for n in range(sizes[number - 2])) if number > 1 else ()
             first, last = 80.0 * (number - 1) / len(sizes), 80.0 * number / len(sizes)
             return [PartSpec(number, n, {}, needs, "stage1", (first, last), 10) for n in range(size)]

@@ -42,7 +42,8 @@ def parts_of(tx: sa.Connection, whole_id: str) -> Sequence[Job]:
 def divide(ledger: "Ledger", tx: sa.Connection, whole: Job, specs: Sequence[PartSpec]) -> None:
     """Open the parts of the next round, those that are done already excepted, and let the whole wait for them.
 
-    `whole` is locked and held by the caller.
+    `whole` is locked and held by the caller. Its fence moves on: a heartbeat on its way would give it a lease again,
+    and one that runs out.
     """
     done = {(part.part.round, part.part.number) for part in parts_of(tx, whole.id) if part.part is not None}
     row = tx.execute(sa.select(_jobs.c.options, _jobs.c.queue, _jobs.c.rank_at).where(_jobs.c.id == whole.id)).one()
@@ -62,7 +63,12 @@ def divide(ledger: "Ledger", tx: sa.Connection, whole: Job, specs: Sequence[Part
         belongs |= {"rank_at": row.rank_at, "expected_s": scheduling.part_s(options, spec.frames)}
         tx.execute(_jobs.update().where(_jobs.c.id == part_id).values(belongs))
     ledger.close_attempt(tx, whole, "divided")
-    waits: dict[str, Any] = {"lease_until": None, "worker": None, "attempts": whole.attempts - 1}
+    waits: dict[str, Any] = {
+        "lease_until": None,
+        "worker": None,
+        "attempts": whole.attempts - 1,
+        "fence": whole.fence + 1,
+    }
     waits |= {"stage": specs[0].stage, "frames_done": 0, "frames_total": sum(spec.frames for spec in specs)}
     tx.execute(_jobs.update().where(_jobs.c.id == whole.id, _jobs.c.fence == whole.fence).values(**waits))
     settle(ledger, tx, whole.id)
@@ -168,4 +174,4 @@ def needed(tx: sa.Connection, job: Job) -> Mapping[tuple[int, int], str]:
     """
     finished = [part for part in parts_of(tx, job.whole_id or job.id) if part.state is State.SUCCEEDED]
     found = {(part.part.round, part.part.number): part.id for part in finished if part.part is not None}
-    return found if job.part is None else {key: found[key] for key in job.part.needs if key in found}
+    return found if job.part is None else {key: found[key] for key in job.part.needs}

@@ -46,6 +46,20 @@ def test_a_whole_waits_without_a_lease_and_goes_on_after_its_last_part(ledger, s
     assert not ledger.parts(job.id) and set(ledger.storage.held()) == {job.id}
 
 
+def test_a_late_heartbeat_does_not_give_a_waiting_whole_a_lease(ledger, submit):
+    """The pulse is a thread of its own: it may come after the division, and a lease would run out and end the whole."""
+    job = submit()
+    lease = ledger.claim("planner", job.id)
+    lease.new_workspace()
+    lease.divide(SPECS)
+    with pytest.raises(LeaseLost):
+        lease.heartbeat()
+    finish(ledger, ledger.parts(job.id)[0].id)
+    assert not ledger.reap() and ledger.get(job.id).state is State.RUNNING
+    ledger.request_cancel(job.id)
+    assert ledger.get(job.id).state is State.CANCELLED
+
+
 def test_parts_are_hidden_and_not_counted(ledger, submit):
     job = submit({"n": 1}, owner="me")
     parts = divided(ledger, job)

@@ -80,7 +80,7 @@ def test_an_owner_is_charged_what_the_job_took_and_not_for_the_fleet(ledger, sub
 
 def test_a_job_too_large_for_this_worker_is_left_to_others_but_not_for_ever(ledger, submit):
     """A small worker takes what fits; what fits nowhere is tried in the end and gets an answer."""
-    large, small = submit(options={"max_frames": 4000}), submit()
+    large, small = submit(options={"max_frames": 4000, "part_frames": 1000}), submit()
     lease = ledger.claim("tiny", memory_bytes=4 << 30)
     assert lease.job_id == small.id
     assert ledger.claim("tiny", memory_bytes=4 << 30) is None
