@@ -51,6 +51,7 @@ ELSEWHERE = {
     "mesh_extraction": "chooses how meshes are made",
     "solver": "chosen by worker/solvers.py",
     "iterations_scale": "the published solver's, worker/solvers.py",
+    "part_frames": "divides a clip, worker/division.py",
     "webhook_url": "the ledger's",
     "labels": "the ledger's",
     "priority": "the ledger's",
