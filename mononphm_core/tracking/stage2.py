@@ -1,5 +1,6 @@
 """Stage 2: the whole clip once more, with the person's own texture tying the frames together; kept only if better."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -8,12 +9,12 @@ from mononphm_core.errors import AssetError
 from mononphm_core.model.head import HeadModel
 from mononphm_core.tracking.config import Stage1Config, Stage2Config
 from mononphm_core.tracking.fits import measure
-from mononphm_core.tracking.joint_problem import JointProblem
-from mononphm_core.tracking.landmark_fit import figures, minimise, result, state_of
+from mononphm_core.tracking.joint_problem import JointProblem, State
+from mononphm_core.tracking.landmark_fit import LandmarkFit, figures, minimise, result, state_of
 from mononphm_core.tracking.result import freeze, thaw
 from mononphm_core.tracking.stage1 import prepare
 from mononphm_core.tracking.variables import Variables
-from mononphm_core.types import ObservedClip, OnStep, Stage, StepReport, StopReason, TrackedSequence, ignore_steps
+from mononphm_core.types import ObservedClip, OnStep, Stage, StepReport, TrackedSequence, ignore_steps
 
 
 def refine(
@@ -42,24 +43,11 @@ def refine(
 
     report(0)
     problem = JointProblem(model.template, clip, stage1.landmark_fit, names, None)
-    at = start = state_of(tracked, clip, problem)
-    stop = StopReason.CONVERGED
-    for number, blur_px in enumerate(config.blurs_px if frames > 1 else ()):
-        problem.look_at_texture(at, blur_px)
-        problem.choose_rims(at)
-        at, equations, stop = minimise(problem, at, config.iterations, stage1.landmark_fit.stop_share)
-        report(number + 1)
-    before, after = figures(problem, start), figures(problem, at)
-    better = frames > 1 and (
-        after["texture_disagreement"] < before["texture_disagreement"]
-        and after["wobble_mm"] <= before["wobble_mm"]
-        and after["landmark_error_px"] <= config.worse * before["landmark_error_px"]
-    )
-    stages = {"stage1": before, "stage2": after | {"kept": float(better)}}
-    if not better:
+    start, stop_share = state_of(tracked, clip, problem), stage1.landmark_fit.stop_share
+    fit, stages = with_texture(problem, start, config, stop_share, clip.focal_uncertainty, report)
+    if fit is None:
         report(rounds + 1)
         return replace(tracked, stage=Stage.STAGE2, stages=stages)
-    fit = result(problem, at, equations, clip.focal_uncertainty, stop)
     old = thaw(tracked, model.template)
     v = Variables.start(fit, model.template)
     v.u_app, v.light = old.u_app, old.light
@@ -67,3 +55,31 @@ def refine(
     fits = measure(setting, v, clip, torch.Generator().manual_seed(seed + 1))
     report(rounds + 1)
     return replace(freeze(v, clip, fit, fits, Stage.STAGE2, tracked.history), stages=stages)
+
+
+def with_texture(
+    problem: JointProblem,
+    start: State,
+    config: Stage2Config,
+    stop_share: float,
+    focal_uncertainty: float,
+    report: Callable[[int], None],
+) -> tuple[LandmarkFit | None, dict[str, dict[str, float]]]:
+    """The fit with the skin's texture in the cost, None where it is no better; and the figures before and after.
+
+    `report` hears how many of the rounds are done.
+    """
+    at, several = start, len(start.r) > 1
+    for number, blur_px in enumerate(config.blurs_px if several else ()):
+        problem.look_at_texture(at, blur_px)
+        problem.choose_rims(at)
+        at, equations, stop = minimise(problem, at, config.iterations, stop_share)
+        report(number + 1)
+    before, after = figures(problem, start), figures(problem, at)
+    better = several and (
+        after["texture_disagreement"] < before["texture_disagreement"]
+        and after["wobble_mm"] <= before["wobble_mm"]
+        and after["landmark_error_px"] <= config.worse * before["landmark_error_px"]
+    )
+    told = {"stage1": before, "stage2": after | {"kept": float(better)}}
+    return (result(problem, at, equations, focal_uncertainty, stop) if better else None), told
