@@ -29,6 +29,7 @@ from mononphm_core.preprocessing import observe
 from mononphm_core.tracking.config import LandmarkFitConfig, Stage2Config
 from mononphm_core.tracking.joint_problem import JointProblem, State
 from mononphm_core.tracking.landmark_fit import first_poses, minimise
+from mononphm_core.training import registration
 from mononphm_core.training.sources import OpenHeads
 from mononphm_core.training.tables import coarse_surface
 from mononphm_core.types import MM_PER_UNIT, HeadMesh
@@ -123,12 +124,7 @@ class Ruler:
 def similarity(x: Array, y: Array, normal: Array, weight: Array) -> tuple[float, Array, Array]:
     """s, R, t that take x to y: by correspondences (Umeyama 1991), then point to plane, Huber at 2 mm."""
     w = weight / weight.sum()
-    mx, my = w @ x, w @ y
-    u, sizes, v = np.linalg.svd(((y - my) * w[:, None]).T @ (x - mx))
-    signs = np.array([1, 1, np.sign(np.linalg.det(u @ v))])
-    r = u @ np.diag(signs) @ v
-    s = float((sizes * signs).sum() / (((x - mx) ** 2).sum(1) @ w))
-    t = my - s * r @ mx
+    s, r, t = registration.similarity(x, y, w)
     for _ in range(6):
         placed = s * x @ r.T + t
         centre = w @ placed

@@ -21,16 +21,18 @@ from scipy.optimize import nnls
 from scipy.spatial import cKDTree
 
 from mononphm_core.training import makehuman
-from mononphm_core.training.makehuman import ETHNICITIES, OFFSET_CM, SHARE, Carrier, Cells, Table, placed
+from mononphm_core.training.makehuman import OFFSET_CM, SHARE, Carrier, Cells, Table, placed
 from mononphm_core.training.makehuman_files import MakeHumanFiles, body_quads, body_sha256, find
 from mononphm_core.training.obj_files import read_polygons
+from mononphm_core.training.sources import ETHNICITIES
+from mononphm_core.training.sources import SKIN_VERTICES as SKIN
 
 ASSETS = Path(__file__).resolve().parent.parent / "mononphm_core" / "assets" / "training"
 BODY, EYES = 13380, ((14598, 14670), (14670, 14742))
 """Vertices of the body and of the eyeballs in hm08."""
 SMOOTH_CM = 0.1
 """Of 0.03 to 0.15 the shortest under which no triangle of any macro shape turns over, with room to spare."""
-HEAD_DM, SKIN, BALL = 4.5, 14062, 770
+HEAD_DM, BALL = 4.5, 770
 WEIGHTS = 8
 CANDIDATES = {0: 28, 1: 28, 2: 80, 3: 60, 4: 60}
 """Neighbours tried, by part: mouth and eye sockets follow what is farther away."""

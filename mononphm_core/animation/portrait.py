@@ -16,9 +16,10 @@ from jaxtyping import Bool, Float, UInt8
 
 from mononphm_core.animation.photo import Photo, Witness, irradiance
 from mononphm_core.animation.surface import carried_on, withdrawn
-from mononphm_core.animation.texture import ASKED_HEIGHT, ASKED_WIDTH, outwards, texels
+from mononphm_core.animation.texture import ASKED_HEIGHT, ASKED_WIDTH, texels
 from mononphm_core.animation.topology import LEFT_EYE, MOUTH, Topology
 from mononphm_core.meshing.colours import to_bytes
+from mononphm_core.meshing.texels import outwards
 from mononphm_core.rendering.light import GAMMA
 
 MIDDLE_U = 0.375

@@ -5,13 +5,13 @@ import functools
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
-from scipy.ndimage import distance_transform_edt
+from jaxtyping import Float, UInt8
 
 from mononphm_core.animation.topology import LEFT_EYE, RIGHT_EYE, Topology
 from mononphm_core.meshing.colours import to_bytes
-from mononphm_core.meshing.raster import Raster, rasterise
-from mononphm_core.types import ColourField, Intrinsics, SdfField
+from mononphm_core.meshing.raster import Raster
+from mononphm_core.meshing.texels import outwards, texture_raster
+from mononphm_core.types import ColourField, SdfField
 
 ASKED_WIDTH, ASKED_HEIGHT = 512, 384
 """Texels at which the field is asked: it knows no finer detail."""
@@ -55,22 +55,7 @@ def bake(
     return to_bytes(large)
 
 
-def outwards(
-    values: Float[np.ndarray, "height width channels"],
-    have: Bool[np.ndarray, "height width"],
-    within: Bool[np.ndarray, "height width"] | None = None,
-) -> Float[np.ndarray, "height width channels"]:
-    """Where there is no value, that of the nearest texel that has one; only `within`, if that is given."""
-    if not have.any():
-        return values
-    _, (row, column) = distance_transform_edt(~have, return_indices=True)
-    filled = values[row, column]
-    return filled if within is None else np.where(within[..., None], filled, values)
-
-
 @functools.lru_cache(maxsize=2)
 def texels(topology: Topology, width: int, height: int) -> Raster:
-    """Which triangle covers which texel: the texture plane as a picture seen from 1 away."""
-    u, v = topology.corner_uv.T.astype(np.float64)
-    plane = np.stack([u * width, (1.0 - v) * height, np.ones_like(u)], 1)
-    return rasterise(plane, topology.corner_faces, Intrinsics(1.0, 1.0, 0.0, 0.0, width, height))
+    """Which triangle covers which texel."""
+    return texture_raster(topology.corner_uv, topology.corner_faces, width, height)

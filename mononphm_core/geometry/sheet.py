@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import coo_array, csc_array, diags_array
 from scipy.sparse.linalg import splu
 
+LEAST_AREA = 1e-12
 LEAST_COTANGENT = 0.05
 """Obtuse pairs of triangles would pull instead of push; the plate only needs to be stiff."""
 
@@ -34,7 +35,7 @@ def laplacian(
     off = coo_array(
         (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=(count, count)
     ).tocsc()
-    return csc_array(diags_array(np.asarray(off.sum(1)).ravel()) - off), np.maximum(mass, 1e-12)
+    return csc_array(diags_array(np.asarray(off.sum(1)).ravel()) - off), np.maximum(mass, LEAST_AREA)
 
 
 class Sheet:

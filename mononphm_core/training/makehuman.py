@@ -20,13 +20,13 @@ from scipy.spatial import cKDTree
 from mononphm_core.errors import AssetError
 from mononphm_core.geometry.sheet import Sheet
 from mononphm_core.training.makehuman_files import MakeHumanFiles, find
+from mononphm_core.training.sources import ETHNICITIES, SEXES
 
 FLIP = np.array([-1.0, 1.0, 1.0])
 STEP_CM, LEAST_CM = 0.0005, 0.0008
 """Displacements are rounded to the first, and left out under the second."""
 OFFSET_CM, SHARE = 0.001, 8192.0
 """Units of the table's integers."""
-ETHNICITIES, SEXES = ("african", "asian", "caucasian"), ("female", "male")
 BUILDS = {
     "muscle-incr": "maxmuscle-averageweight", "muscle-decr": "minmuscle-averageweight",
     "weight-incr": "averagemuscle-maxweight", "weight-decr": "averagemuscle-minweight",

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, UnidentifiedImageError
-from scipy.ndimage import distance_transform_edt
 
 from mononphm_core.errors import AssetError
+from mononphm_core.meshing.texels import outwards, texture_raster
 from mononphm_core.training.makehuman import Cells, Table, load_table, placed
 from mononphm_core.training.makehuman_files import body_quads, find, unfetched
 
@@ -106,7 +106,7 @@ def tiles(folder: Path, data: Path, table: Table) -> dict[str, Lookup]:
         looked[inside] = np.einsum("pk,pkc->pc", np.nan_to_num(bary, nan=1 / 3), files.base.uv[texture[at]])
         sockets = np.zeros((size, size), np.int64)
         sockets[inside] = ict["tri_part"][rows][here][triangle[inside]]
-        found[tile] = Lookup(spread(looked, inside), spread(sockets, inside))
+        found[tile] = Lookup(outwards(looked, inside), outwards(sockets, inside))
     return found
 
 
@@ -120,31 +120,8 @@ def rasterise(
     uv: Float[np.ndarray, "triangles 3 2"], size: int
 ) -> tuple[Int[np.ndarray, "size size"], Float[np.ndarray, "size size 3"]]:
     """Triangle under each texel's centre (-1: none) and its barycentric coordinates there; row 0 is v = 1."""
-    triangle = np.full((size, size), -1, np.int64)
-    share = np.zeros((size, size, 3))
-    xy = np.stack([uv[..., 0] * size - 0.5, (1 - uv[..., 1]) * size - 0.5], -1)
-    low = np.clip(np.ceil(xy.min(1)), 0, size - 1).astype(int)
-    high = np.clip(np.floor(xy.max(1)), 0, size - 1).astype(int)
-    edge = xy[:, 1:] - xy[:, :1]
-    whole = edge[:, 0, 0] * edge[:, 1, 1] - edge[:, 0, 1] * edge[:, 1, 0]
-    for row in np.flatnonzero((np.abs(whole) > 1e-12) & (high >= low).all(1)):
-        i, j = np.mgrid[low[row, 1] : high[row, 1] + 1, low[row, 0] : high[row, 0] + 1]
-        dx, dy = j - xy[row, 0, 0], i - xy[row, 0, 1]
-        second = (dx * edge[row, 1, 1] - dy * edge[row, 1, 0]) / whole[row]
-        third = (dy * edge[row, 0, 0] - dx * edge[row, 0, 1]) / whole[row]
-        inside = (second >= -1e-9) & (third >= -1e-9) & (second + third <= 1 + 1e-9)
-        triangle[i[inside], j[inside]] = row
-        share[i[inside], j[inside]] = np.stack([1 - second - third, second, third], -1)[inside]
-    return triangle, share
-
-
-def spread(
-    values: Shaped[np.ndarray, "height width *channels"], inside: Bool[np.ndarray, "height width"]
-) -> Shaped[np.ndarray, "height width *channels"]:
-    """Every texel outside takes the value of the nearest one inside."""
-    i, j = distance_transform_edt(~inside, return_distances=False, return_indices=True)
-    found: np.ndarray = values[i, j]
-    return found
+    found = texture_raster(uv.reshape(-1, 2), np.arange(3 * len(uv)).reshape(-1, 3), size, size)
+    return found.face_index, found.barycentric
 
 
 def sampled(

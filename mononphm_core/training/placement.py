@@ -11,6 +11,7 @@ with G_a z = sum_v w_v (J_v - J_a) z (m_v - m_a)^T (sum_v w_v (m_v - m_a)(m_v - 
 import numpy as np
 from jaxtyping import Float, Int
 
+from mononphm_core.geometry.triangles import vertex_areas
 from mononphm_core.training.codes import CodeBasis
 from mononphm_core.training.sources import OpenHeads
 
@@ -44,9 +45,7 @@ def vertex_area(heads: OpenHeads) -> Float[np.ndarray, "vertices"]:
     behind lips and cheeks and moves with neither; nothing below the cut."""
     sk, x = heads.skeleton, heads.mean_canonical()
     triangles = np.concatenate([sk.sheet, *sk.sclera])
-    corner = x[triangles]
-    area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1) / 6
-    total = np.bincount(triangles.reshape(-1), np.repeat(area, 3), minlength=len(x))
+    total = vertex_areas(x, triangles)
     total[sk.part == 2] *= 0.2
     total[x[:, 1] < heads.y_cut] = 0.0
     return total.astype(np.float32)

@@ -21,7 +21,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from mononphm_core.errors import InputError
-from mononphm_core.geometry.sheet import Sheet
+from mononphm_core.geometry.sheet import LEAST_AREA, Sheet
+from mononphm_core.geometry.triangles import barycentric_of, vertex_areas
+from mononphm_core.meshing.clean import vertex_normals
+from mononphm_core.types import HeadMesh
 
 SCHEDULE = ((6.0, 5.0), (3.0, 5.0), (1.5, 1.5), (0.8, 0.5), (0.4, 0.15), (0.25, 0.15))
 """(length, area that a landmark stands for in cm^2)."""
@@ -130,15 +133,19 @@ def register(template: Template, source: Source) -> Registration:
 
 
 def similarity(
-    x: Float[np.ndarray, "points 3"], target: Float[np.ndarray, "points 3"]
+    x: Float[np.ndarray, "points 3"],
+    target: Float[np.ndarray, "points 3"],
+    weight: Float[np.ndarray, "points"] | None = None,
 ) -> tuple[float, Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
-    """target ~ scale * R @ x + t, least squares (Umeyama 1991)."""
-    a, b = x - x.mean(0), target - target.mean(0)
-    u, stretch, vt = np.linalg.svd(b.T @ a)
+    """target ~ scale * R @ x + t, least squares, points weighted alike or by `weight` (Umeyama 1991)."""
+    w = np.full(len(x), 1 / len(x)) if weight is None else weight / weight.sum()
+    from_, to = w @ x, w @ target
+    a, b = x - from_, target - to
+    u, stretch, vt = np.linalg.svd((b * w[:, None]).T @ a)
     flip = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
     rotation = (u * flip) @ vt
-    scale = float((stretch * flip).sum() / np.square(a).sum())
-    return scale, rotation, target.mean(0) - scale * rotation @ x.mean(0)
+    scale = float((stretch * flip).sum() / (w @ np.square(a).sum(1)))
+    return scale, rotation, to - scale * rotation @ from_
 
 
 def _bent(
@@ -150,7 +157,7 @@ def _bent(
     area: float,
 ) -> Float[np.ndarray, "vertices 3"]:
     """The template bent towards `pull`, and its landmarks towards the source's as if each were `area` of skin."""
-    mass = _areas(template.x, template.triangles)
+    mass = np.maximum(vertex_areas(template.x, template.triangles), LEAST_AREA)
     marks = template.marks[-51:]
     weight, target = trust.copy(), np.where(trust[:, None] > 0, pull - template.x, 0.0)
     lead = area / mass[marks]
@@ -202,10 +209,10 @@ class _Wanted:
             _, at, foot[mine] = self._igl.point_mesh_squared_distance(x[mine], self.x, self.triangles[rows])
             found[mine] = rows[at]
         corners, normal = self.triangles[found], self.normal[found]
-        share = _barycentric(foot, self.x[corners])
+        share = np.clip(barycentric_of(foot, self.x[corners]), 0.0, 1.0)
         ends = ((share < 1e-6) & self.border[found]).any(1)
         away = foot - x
-        facing = (_normals(x, self.template.triangles) * normal).sum(1) > FACING
+        facing = (vertex_normals(HeadMesh(x, self.template.triangles)) * normal).sum(1) > FACING
         trusted = self.template.outer & ~ends & facing & (np.linalg.norm(away, axis=1) < reach)
         return _Near(corners, share, trusted, (away * normal).sum(1)[:, None] * normal)
 
@@ -236,28 +243,3 @@ def _border(triangles: Int[np.ndarray, "triangles 3"]) -> Bool[np.ndarray, "tria
     _, which, count = np.unique(edge, axis=0, return_inverse=True, return_counts=True)
     found: np.ndarray = (count[which.ravel()] == 1).reshape(-1, 3)
     return found
-
-
-def _areas(x: Float[np.ndarray, "vertices 3"], triangles: Int[np.ndarray, "triangles 3"]) -> np.ndarray:
-    corner = x[triangles]
-    area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1) / 6
-    return np.maximum(np.bincount(triangles.ravel(), np.repeat(area, 3), len(x)), 1e-12)
-
-
-def _normals(x: Float[np.ndarray, "vertices 3"], triangles: Int[np.ndarray, "triangles 3"]) -> np.ndarray:
-    corner = x[triangles]
-    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-    total = np.stack([np.bincount(triangles.ravel(), np.repeat(normal[:, c], 3), len(x)) for c in range(3)], 1)
-    found: np.ndarray = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
-    return found
-
-
-def _barycentric(
-    foot: Float[np.ndarray, "points 3"], corner: Float[np.ndarray, "points 3 3"]
-) -> Float[np.ndarray, "points 3"]:
-    """Of points in the planes of their triangles."""
-    a, b, c = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0], foot - corner[:, 0]
-    aa, ab, bb, ca, cb = ((p * q).sum(1) for p, q in ((a, a), (a, b), (b, b), (c, a), (c, b)))
-    whole = np.maximum(aa * bb - ab * ab, 1e-300)
-    second, third = (bb * ca - ab * cb) / whole, (aa * cb - ab * ca) / whole
-    return np.clip(np.stack([1 - second - third, second, third], 1), 0.0, 1.0)

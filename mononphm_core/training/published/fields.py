@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from mononphm_core.errors import InputError
+from mononphm_core.geometry.triangles import barycentric_of
 from mononphm_core.meshing.clean import face_areas, in_largest_component, vertex_normals
 from mononphm_core.training.published.textured import TexturedScan
 from mononphm_core.types import HeadMesh
@@ -116,21 +117,7 @@ def _off_rows(scan: TexturedScan, points: Float[np.ndarray, "points 3"]) -> Floa
     vertices, faces = mesh.vertices.astype(np.float64), mesh.faces.astype(np.int64)
     _, face, foot = igl.point_mesh_squared_distance(np.ascontiguousarray(points), vertices, faces)
     face = np.asarray(face, np.int64)
-    a, b, c = (vertices[faces[face, k]] for k in range(3))
-    barycentric = np.clip(_barycentric(foot, a, b, c), 0, 1)
-    barycentric /= barycentric.sum(-1, keepdims=True)
-    rows = _rows(scan, face, barycentric)
+    share = np.clip(barycentric_of(foot, vertices[faces[face]]), 0, 1)
+    share /= share.sum(-1, keepdims=True)
+    rows = _rows(scan, face, share)
     return np.concatenate([points, rows[:, 3:]], -1)
-
-
-def _barycentric(
-    p: Float[np.ndarray, "points 3"],
-    a: Float[np.ndarray, "points 3"],
-    b: Float[np.ndarray, "points 3"],
-    c: Float[np.ndarray, "points 3"],
-) -> Float[np.ndarray, "points 3"]:
-    across = np.cross(b - a, c - a)
-    scale = np.maximum((across * across).sum(-1), 1e-300)
-    v = (np.cross(p - a, c - a) * across).sum(-1) / scale
-    w = (np.cross(b - a, p - a) * across).sum(-1) / scale
-    return np.stack([1 - v - w, v, w], -1)
