@@ -62,7 +62,7 @@ def head_maker(
     """What makes the heads: on our triangles where the model's template fits them, else on the neutral head's own."""
     curves, topology = blendshapes(tracked, names), load_topology()
     if curves is not None and fits(topology, model.template, names):
-        named = named_shapes(tracked, names)
+        named = named_shapes(curves, names)
         return functools.partial(_wrapped, model, tracked, topology, named, dress)
     return functools.partial(_carried, model, tracked, min(config.resolution, FINEST))
 
@@ -102,10 +102,8 @@ def _dressed(
     return ClipHeads(dressed, replace(arkit, texture=own.texture), own.told)
 
 
-def named_shapes(tracked: TrackedSequence, names: tuple[str, ...]) -> NamedShapes:
-    """The clip in ARKit's blendshapes, for a model whose expressions have names."""
-    curves = blendshapes(tracked, names)
-    assert curves is not None
+def named_shapes(curves: Blendshapes, names: tuple[str, ...]) -> NamedShapes:
+    """The clip in ARKit's blendshapes."""
     return NamedShapes(ARKIT_52, arkit_mix(names), curves.weights.astype(np.float32))
 
 
@@ -139,8 +137,9 @@ def heads_from(
     on_frame: OnFrame,
 ) -> ClipHeads:
     """The heads of a clip whose offsets were made elsewhere; `offset_of` a row of `tracked`."""
-    frames = len(tracked.z_exp)
-    made = heads_of(person, frames, offset_of, named_shapes(tracked, names), on_frame)
+    frames, curves = len(tracked.z_exp), blendshapes(tracked, names)
+    assert curves is not None, "a rig has expressions with names"
+    made = heads_of(person, frames, offset_of, named_shapes(curves, names), on_frame)
     return _dressed(model, tracked, made, dress, functools.partial(on_frame, frames))
 
 

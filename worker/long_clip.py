@@ -8,7 +8,6 @@ import functools
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -32,16 +31,15 @@ from mononphm_core.io.artifacts import (
 )
 from mononphm_core.io.manifest import ArtifactEntry, entry_of
 from mononphm_core.io.media import count_selected, read_clip, warn_thinned
-from mononphm_core.io.preview import View, join_films
+from mononphm_core.io.preview import View, join_films, plays_in_real_time
 from mononphm_core.io.sequence_files import read_sequence, write_sequence
 from mononphm_core.io.tables import write_json, write_npz
 from mononphm_core.model.head import HeadModel
 from mononphm_core.preprocessing.observe import observe
-from mononphm_core.tracking.joining import Stretch, concatenated, own_rows, picked
+from mononphm_core.tracking.joining import Stretch, joined, own_rows, picked
 from mononphm_core.tracking.known_person import follow
 from mononphm_core.types import (
     Clip,
-    Frame,
     MediaInfo,
     MorphHead,
     ObservedClip,
@@ -290,12 +288,9 @@ class Job:
 
     def joined(self, divided: Division) -> TrackedSequence:
         """All frames of the clip."""
-        parts = [self.own(divided, number) for number in range(divided.stretches)]
-        found = [part for part in parts if len(part.frame_index)]
-        if not found:
-            raise NoFaceFound("A face was found in key frames, but followed in none of the clip's stretches.")
+        sequence = joined([self.stretch(divided, number) for number in range(divided.stretches)])
         figures = [self.facts(TRACK, number)["figures"] for number in range(divided.stretches)]
-        return replace(concatenated(found), stages=mean_figures(figures))
+        return replace(sequence, stages=mean_figures(figures))
 
     # ---------------------------------------------------------------- round 3
 
@@ -309,7 +304,7 @@ class Job:
         as_published = self.order.options.mesh_extraction == "published"
         meshes = pipeline.meshes(self.model, sequence, self.config.meshing, self.on_step, as_published)
         reconstruction = self._reconstruction(sequence, media, {}, meshes)
-        pictures = turned(clip, self.facts(WHO, 0)["turned_deg"])
+        pictures = pipeline.upright(clip, self.facts(WHO, 0)["turned_deg"])
         made = FrameFiles([], [], 0.0, {})
         if {"mesh", "preview", "thumbnail"} & self.outputs:
             made = write_frames(
@@ -372,7 +367,8 @@ class Job:
                 },
             },
         )  # fmt: skip
-        bring = functools.partial(self._bring_frames, divided) if self.frames_wanted else nothing
+        real_time = plays_in_real_time(sequence.timestamp_s)
+        bring = functools.partial(self._bring_frames, divided, real_time) if self.frames_wanted else nothing
         return write_artifacts(
             self.workspace, reconstruction, (), self.on_step, self.outputs, self.order.options.mesh_format, bring
         ).document()
@@ -396,7 +392,7 @@ class Job:
             seed=self.config.seed,
         )
 
-    def _bring_frames(self, divided: Division) -> FrameFiles:
+    def _bring_frames(self, divided: Division, real_time: bool) -> FrameFiles:
         """Put the files of the frames where they belong; the films become one."""
         made, films = FrameFiles([], [], sum(self.facts(MESH, n)["seconds"] for n in range(divided.stretches)), {}), []
         for number in range(divided.stretches):
@@ -414,7 +410,6 @@ class Job:
                 made.entries.append(entry)
             self.on_step(StepReport(Stage.MESHING, number + 1, divided.stretches, 0, 0, "putting the parts together"))
         if films:
-            real_time = self.whole(divided)["real_time"]
             join_films(self.workspace / "preview.mp4", films, real_time)
             made.entries.append(entry_of(self.workspace, "preview.mp4", "preview"))
         return made
@@ -463,12 +458,6 @@ class Offsets:
 def nothing() -> FrameFiles:
     """No file is made frame by frame."""
     return FrameFiles([], [], 0.0, {})
-
-
-def turned(frames: tuple[Frame, ...], turned_deg: int) -> Iterator[Frame]:
-    """The pictures as they were tracked."""
-    for frame in frames:
-        yield replace(frame, rgb=np.ascontiguousarray(np.rot90(frame.rgb, turned_deg // 90)))
 
 
 def known_places(observed: ObservedClip) -> list[tuple[float, float, float]]:

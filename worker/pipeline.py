@@ -110,7 +110,7 @@ def run(order: Order, workspace: Path, on_step: OnStep) -> dict[str, Any]:
             heads=heads,
             extra={"solver": solvers.facts(solver, published), "observations": seen(observed)},
         )
-        pictures = upright(clip.frames, observed)
+        pictures = upright(clip.frames, observed.turned_deg)
         wanted = set(ROLES) & {ROLE_OF.get(name, name) for name in used.outputs}
         manifest = write_artifacts(workspace, reconstruction, pictures, on_step, wanted, options.mesh_format)
     return manifest.document()
@@ -201,10 +201,10 @@ def _hear(tracked: TrackedSequence, row: int, on_step: OnStep) -> None:
     on_step(StepReport(Stage.MESHING, row, frames, row, frames))
 
 
-def upright(frames: tuple[Frame, ...], observed: ObservedClip) -> Iterator[Frame]:
+def upright(frames: tuple[Frame, ...], turned_deg: int) -> Iterator[Frame]:
     """The pictures as they were tracked: turned where the pixels did not stand upright."""
     for frame in frames:
-        yield replace(frame, rgb=np.ascontiguousarray(np.rot90(frame.rgb, observed.turned_deg // 90)))
+        yield replace(frame, rgb=np.ascontiguousarray(np.rot90(frame.rgb, turned_deg // 90)))
 
 
 @contextmanager

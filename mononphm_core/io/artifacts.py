@@ -208,8 +208,8 @@ def write_artifacts(
     on_step(StepReport(Stage.EXPORTING, frames + 1, frames + 2, frames, frames, "writing the manifest"))
     seconds = dict(reconstruction.seconds)
     seconds[Stage.MESHING.value] = made.seconds
-    elsewhere = 0.0 if bring_frames is None else made.seconds
-    seconds[Stage.EXPORTING.value] = time.monotonic() - began - made.seconds + elsewhere
+    meshed_here_s = made.seconds if bring_frames is None else 0.0
+    seconds[Stage.EXPORTING.value] = time.monotonic() - began - meshed_here_s
     facts = {**_facts(reconstruction, seconds, [*made.warnings, *head_warnings], made.psnr_db), **head_facts}
     manifest = ArtifactManifest(tuple(sorted(entries, key=lambda entry: entry.name)), facts)
     write_manifest(directory, manifest)

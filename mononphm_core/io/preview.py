@@ -339,12 +339,19 @@ def plays_in_real_time(timestamps_s: tuple[float, ...]) -> bool:
 @contextmanager
 def film(path: Path, real_time: bool) -> Iterator[PreviewVideo]:
     """The same, said outright."""
+    with _mp4(path) as container:
+        video = PreviewVideo(container, real_time)
+        yield video
+        video.finish()
+
+
+@contextmanager
+def _mp4(path: Path) -> Iterator[Any]:
+    """A container to write into, which lies at `path` when it is complete."""
     with atomic_path(path) as temporary:
         options = {"movflags": "+faststart", "fflags": "+bitexact"}
         with cast(Any, av.open(str(temporary), "w", format="mp4", options=options)) as container:
-            video = PreviewVideo(container, real_time)
-            yield video
-            video.finish()
+            yield container
 
 
 def join_films(path: Path, films: Sequence[tuple[Path, float]], real_time: bool) -> None:
@@ -352,25 +359,23 @@ def join_films(path: Path, films: Sequence[tuple[Path, float]], real_time: bool)
 
     Slides follow each other at their own pace. Each film begins with a picture that needs none before it.
     """
-    with atomic_path(path) as temporary:
-        options = {"movflags": "+faststart", "fflags": "+bitexact"}
-        with cast(Any, av.open(str(temporary), "w", format="mp4", options=options)) as container:
-            stream: Any = None
-            last, shown = -(1 << 62), 0
-            for source, begins_s in films:
-                with cast(Any, av.open(str(source))) as piece:
-                    given = piece.streams.video[0]
-                    if stream is None:
-                        stream = container.add_stream_from_template(given)
-                        stream.time_base = TIME_BASE
-                        first_s = begins_s
-                    offset_s = begins_s - first_s if real_time else shown / SLIDE_FPS
-                    offset = round(offset_s / TIME_BASE)
-                    for packet in piece.demux(given):
-                        if packet.size == 0:
-                            continue
-                        packet.pts = offset + round(packet.pts * given.time_base / TIME_BASE)
-                        packet.dts = max(offset + round(packet.dts * given.time_base / TIME_BASE), last + 1)
-                        last, shown = packet.dts, shown + 1
-                        packet.time_base, packet.stream = TIME_BASE, stream
-                        container.mux(packet)
+    with _mp4(path) as container:
+        stream: Any = None
+        last, shown = -(1 << 62), 0
+        for source, begins_s in films:
+            with cast(Any, av.open(str(source))) as piece:
+                given = piece.streams.video[0]
+                if stream is None:
+                    stream = container.add_stream_from_template(given)
+                    stream.time_base = TIME_BASE
+                    first_s = begins_s
+                offset_s = begins_s - first_s if real_time else shown / SLIDE_FPS
+                offset = round(offset_s / TIME_BASE)
+                for packet in piece.demux(given):
+                    if packet.size == 0:
+                        continue
+                    packet.pts = offset + round(packet.pts * given.time_base / TIME_BASE)
+                    packet.dts = max(offset + round(packet.dts * given.time_base / TIME_BASE), last + 1)
+                    last, shown = packet.dts, shown + 1
+                    packet.time_base, packet.stream = TIME_BASE, stream
+                    container.mux(packet)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mononphm_core.errors import NoFaceFound
 from mononphm_core.geometry.rotations import so3_exp, so3_log
 from mononphm_core.types import HeadPose, TrackedSequence, Uncertainty
 
@@ -46,11 +47,14 @@ def own_rows(
     return out, places
 
 
-def joined(stretches: Sequence[Stretch]) -> TrackedSequence:
-    """All frames of all stretches, in time order. At least one stretch has a frame."""
-    before, after = [None, *stretches[:-1]], [*stretches[1:], None]
-    parts = [own_rows(*three)[0] for three in zip(stretches, before, after, strict=True)]
-    return concatenated([part for part in parts if len(part.frame_index)])
+def joined(stretches: Sequence[Stretch | None]) -> TrackedSequence:
+    """All frames of all stretches, in time order; None: nobody was seen there. Raises NoFaceFound if there is none."""
+    neighbours = zip([None, *stretches[:-1]], stretches, [*stretches[1:], None], strict=True)
+    parts = [own_rows(here, before, after)[0] for before, here, after in neighbours if here is not None]
+    found = [part for part in parts if len(part.frame_index)]
+    if not found:
+        raise NoFaceFound("A face was found in key frames, but followed in none of the clip's stretches.")
+    return concatenated(found)
 
 
 def _blended(mine: TrackedSequence, places: tuple[int, ...], other: Stretch, border: int) -> TrackedSequence:
