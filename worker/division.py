@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from mononphm_core.tracking.joining import MARGIN
-from worker.ledger.options import UNDIVIDED, USUAL_PART, ReconstructionOptions
+from worker.ledger.options import USUAL_PART, ReconstructionOptions
 from worker.ledger.records import PartSpec
 
 MOST_KEYS = 96
@@ -83,12 +83,9 @@ class Division:
 
 def may_divide(options: ReconstructionOptions, usual_frames: int) -> bool:
     """Whether it is worth counting the clip's pictures: the options allow so many, and a solver that can be divided."""
-    wanted = options.max_frames or usual_frames
-    return options.solver != "published" and wanted > (options.part_frames or UNDIVIDED)
+    return options.divides(options.max_frames or usual_frames)
 
 
 def division(options: ReconstructionOptions, pictures: int, usual_frames: int) -> Division | None:
     """None: this clip stays whole."""
-    if pictures <= (options.part_frames or UNDIVIDED):
-        return None
-    return Division(pictures, options.part_frames or USUAL_PART, usual_frames)
+    return Division(pictures, options.part_frames or USUAL_PART, usual_frames) if options.divides(pictures) else None

@@ -154,6 +154,10 @@ class ReconstructionOptions(_Strict):
             raise ValueError("end_s must be later than start_s")
         return self
 
+    def divides(self, pictures: int) -> bool:
+        """Whether a clip of so many selected pictures is reconstructed in parts; only the fast solver's are."""
+        return self.solver != "published" and pictures > (self.part_frames or UNDIVIDED)
+
     def resolved(self, is_video: bool) -> "ReconstructionOptions":
         """The same wishes with the defaults that depend on input and quality filled in; what the job echoes."""
         stages = self.stages or ([1, 2] if is_video else [1])

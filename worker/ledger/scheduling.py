@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from worker.ledger.broker import GPU_QUEUE, QUEUE
-from worker.ledger.options import UNDIVIDED, USUAL_FRAMES, USUAL_PART, Priority, ReconstructionOptions
+from worker.ledger.options import USUAL_FRAMES, USUAL_PART, Priority, ReconstructionOptions
 from worker.ledger.records import InputFacts
 
 HEAD_START: dict[Priority, timedelta] = {
@@ -182,7 +182,7 @@ def memory_bytes(options: ReconstructionOptions, facts: InputFacts) -> int:
 
 def _is_divided(options: ReconstructionOptions, facts: InputFacts) -> bool:
     """Whether the clip will be reconstructed in parts, as far as one can know before it is decoded."""
-    return options.solver != "published" and _pictures(options, facts) > (options.part_frames or UNDIVIDED)
+    return options.divides(_pictures(options, facts))
 
 
 def _pictures(options: ReconstructionOptions, facts: InputFacts) -> int:
